@@ -1,0 +1,1 @@
+"""Test-time scaling: generation, step scoring, reductions and the four search strategies."""

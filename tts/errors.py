@@ -1,0 +1,9 @@
+"""The two kinds of error a user meets."""
+
+
+class InputError(ValueError):
+    """A parameter or a file is wrong: one line that names it, says what was wrong and what to do."""
+
+
+class EngineError(RuntimeError):
+    """An engine failed while serving a request; the caller may try again."""
