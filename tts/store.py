@@ -1,0 +1,165 @@
+"""Results on disk: append-only tables of JSON lines, each named by the hash of exactly what determines its records.
+
+    store/schema.json                  the version of this layout
+    store/<kind>/<hash>/settings.json  what determines the records (models, prompt, sampling settings), in plain JSON
+    store/<kind>/<hash>/records.jsonl  one record a line, in the order in which they were finished
+
+A record is identified inside its table by its `key` (a list such as [problem hash, sample index]). A failed attempt is a
+record too (`error` is set); a later success takes its place. Records are never changed or removed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from io import FileIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tts.errors import InputError
+
+if TYPE_CHECKING:
+    import datasets
+
+SCHEMA = 1
+
+Record = dict[str, object]
+Key = tuple[object, ...]
+
+
+def settings_hash(settings: Mapping[str, object]) -> str:
+    """The name of a table: equal for equal settings, whatever the order of their keys."""
+    text = json.dumps(settings, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class Store:
+    """A folder of tables. Opening one writes nothing; a store of another schema is refused and left as it is."""
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+        marker = self.folder / "schema.json"
+        if marker.exists():
+            try:
+                found = json.loads(marker.read_text())["schema"]
+            except (ValueError, KeyError, TypeError):
+                found = "unreadable"
+            if found != SCHEMA:
+                raise InputError(
+                    f"store: {self.folder} has schema {found}, this version reads {SCHEMA}: "
+                    "name another folder in `store` (nothing in it was changed)"
+                )
+
+    def table(self, kind: str, settings: Mapping[str, object]) -> Table:
+        """The table of one kind ("samples", "scores", "searches") for exactly these settings."""
+        return Table(self, self.folder / kind / settings_hash(settings), dict(settings))
+
+    def bytes(self) -> int:
+        """Disk used by all tables."""
+        return sum(path.stat().st_size for path in self.folder.rglob("*") if path.is_file())
+
+
+class Table:
+    """One append-only file of records. Several processes may append at once; whole records are what they see."""
+
+    def __init__(self, store: Store, folder: Path, settings: dict[str, object]):
+        self.store, self.folder, self.settings = store, folder, settings
+        self.path = folder / "records.jsonl"
+
+    def read(self) -> dict[Key, Record]:
+        """All records by key, in order of key: the first success of each, or its last failure where there is none.
+
+        A torn last line (the process was killed while it wrote) is left out here and cut off by the next append.
+        """
+        records: dict[Key, Record] = {}
+        for record in self._lines():
+            key = tuple(record["key"])
+            if key not in records or records[key].get("error"):
+                records[key] = record
+        return dict(sorted(records.items()))
+
+    def append(self, records: Iterable[Record]) -> None:
+        """Write whole records and flush them to the disk; on a full disk nothing of them stays and one line says so."""
+        data = "".join(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in records).encode()
+        try:
+            self._prepare()
+            with _locked(self.path) as file:
+                end = _cut_torn_tail(file)
+                try:
+                    _write_all(file, data)
+                    os.fsync(file.fileno())
+                except OSError:
+                    file.truncate(end)
+                    raise
+        except OSError as error:
+            raise InputError(
+                f"store: can't write {self.path} ({error.strerror}): free some space or name another folder in `store`; "
+                "what was finished before is kept"
+            ) from error
+
+    def dataset(self) -> datasets.Dataset:
+        """The records of read() as a Hugging Face data set."""
+        import datasets  # slow to import, and only a reader who asks for it needs it
+
+        return datasets.Dataset.from_list(list(self.read().values()))
+
+    def _prepare(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for path, content in (
+            (self.store.folder / "schema.json", {"schema": SCHEMA}),
+            (self.folder / "settings.json", self.settings),
+        ):
+            if not path.exists():
+                draft = path.with_suffix(f".{os.getpid()}.tmp")
+                draft.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+                draft.replace(path)  # whole or not at all
+
+    def _lines(self) -> Iterator[Record]:
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.endswith(b"\n"):
+                    return
+                try:
+                    yield json.loads(line)
+                except ValueError:
+                    raise InputError(
+                        f"store: {self.path}, line {number} is damaged: remove that line to sample it again, "
+                        "or name another folder in `store`"
+                    ) from None
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[FileIO]:
+    """The file, made where it is missing, open for reading and writing, unbuffered; others wait until it is closed."""
+    with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b", buffering=0) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield file
+
+
+def _write_all(file: FileIO, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
+def _cut_torn_tail(file: FileIO) -> int:
+    """Drop what follows the last newline; returns the size, where the next record begins."""
+    end = file.seek(0, os.SEEK_END)
+    start = end
+    while start > 0:
+        step = min(65536, start)
+        file.seek(start - step)
+        newline = file.read(step).rfind(b"\n")
+        if newline >= 0:
+            start = start - step + newline + 1
+            break
+        start -= step
+    if start < end:
+        file.truncate(start)
+    return file.seek(start)
