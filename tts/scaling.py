@@ -67,23 +67,21 @@ def vote_curve(
         order = rng.random(codes.shape).argsort(axis=1)
         drawn, weight = np.take_along_axis(codes, order, 1), np.take_along_axis(weights, order, 1)
         # One solution after the other: only the group that it joins can overtake the leader, so the leader is kept, not
-        # searched for. A group's weight never falls; a tie goes to the group that was seen first.
+        # searched for. A tie goes to the group seen first, in vanilla to the solution drawn first.
         totals = np.zeros((problems, max(codes.max(), 0) + 1))
         first = np.full(totals.shape, samples)
-        leader = np.full(problems, -1)
+        leader, best = np.full(problems, -1), np.full(problems, -np.inf)
         for n in range(1, samples + 1):
-            code = drawn[:, n - 1]
-            answered = code >= 0
-            row, group = rows[answered], code[answered]
-            first[row, group] = np.minimum(first[row, group], n)
+            answered = drawn[:, n - 1] >= 0
+            row, group, score = rows[answered], drawn[answered, n - 1], weight[answered, n - 1]
             if rule == "vanilla":
-                totals[row, group] = np.maximum(totals[row, group], weight[answered, n - 1])
+                overtakes = score > best[row]
             else:
-                totals[row, group] += weight[answered, n - 1]
-            ahead = leader[row]
-            lead, mine = totals[row, ahead], totals[row, group]
-            overtakes = (ahead < 0) | (mine > lead) | ((mine == lead) & (first[row, group] < first[row, ahead]))
-            leader[row[overtakes]] = group[overtakes]
+                totals[row, group] += score
+                first[row, group] = np.minimum(first[row, group], n)
+                score = totals[row, group]
+                overtakes = (score > best[row]) | ((score == best[row]) & (first[row, group] < first[row, leader[row]]))
+            leader[row[overtakes]], best[row[overtakes]] = group[overtakes], score[overtakes]
             if n in ns:
                 right[:, list(ns).index(n)] += leader == gold
     return right / draws

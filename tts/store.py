@@ -102,10 +102,12 @@ class Table:
             ) from error
 
     def dataset(self) -> datasets.Dataset:
-        """The records of read() as a Hugging Face data set."""
+        """The records of read() as a Hugging Face data set; a key's parts are joined by "/", since columns have one type."""
         import datasets  # slow to import, and only a reader who asks for it needs it
 
-        return datasets.Dataset.from_list(list(self.read().values()))
+        return datasets.Dataset.from_list(
+            [record | {"key": "/".join(map(str, key))} for key, record in self.read().items()]
+        )
 
     def _prepare(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

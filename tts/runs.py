@@ -1,0 +1,190 @@
+"""Many problems at once, each stored as soon as it is done: the only place where policies and scorers meet the store."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+import pandas as pd
+from tqdm import tqdm
+
+from tts.errors import EngineError, InputError
+from tts.policy import Completion, Policy
+from tts.problems import Problem
+from tts.seeds import sample_seed
+from tts.store import Key, Record, Store, Table
+
+ATTEMPTS = 2  # a problem whose engine call fails is tried once more, then recorded as failed
+GIVE_UP = 3  # so many failed problems with none that succeeded: the engine is broken, not the problem
+
+
+async def sample(
+    problems: Sequence[Problem],
+    policy: Policy,
+    store: Store,
+    *,
+    n: int,
+    seed: int = 0,
+    temperature: float = 0.8,
+    top_p: float = 1.0,
+    max_tokens: int = 2048,
+    concurrency: int = 16,
+) -> pd.DataFrame:
+    """n independent solutions of each problem: what is stored is read, what is missing is sampled and stored.
+
+    Returns one row a sample, ordered by problem and index, with the columns problem (id), index, text, tokens, logprob,
+    finish ("end", "stop", "length"; "failed" with the reason in error). concurrency counts problems in flight.
+    A sample's key is free of n, PRM and vote: every method shares the samples, and a larger n adds the missing ones only.
+    """
+    check_sampling(n=n, temperature=temperature, top_p=top_p, max_tokens=max_tokens, concurrency=concurrency)
+    table = store.table("samples", sample_settings(policy, seed, temperature, top_p, max_tokens))
+    stored = table.read()
+    wanted = {problem: [(problem.hash, index) for index in range(n)] for problem in problems}
+    missing = {problem: [key for key in keys if _is_missing(stored, key)] for problem, keys in wanted.items()}
+
+    async def one(problem: Problem) -> list[Record]:
+        prompt = policy.prompt(problem.text)
+        async with asyncio.TaskGroup() as group:  # one failed request cancels the problem's others
+            tasks = [
+                group.create_task(
+                    policy.sample(
+                        prompt,
+                        seed=sample_seed(seed, problem.id, index),
+                        temperature=temperature,
+                        top_p=top_p,
+                        max_tokens=max_tokens,
+                    )
+                )
+                for _, index in missing[problem]
+            ]
+        return [
+            _sample_record(problem, key, task.result(), len(prompt), policy.provenance)
+            for key, task in zip(missing[problem], tasks, strict=True)
+        ]
+
+    todo = {problem: len(keys) for problem, keys in missing.items() if keys}
+    _say(f"{policy.name}: {len(problems) * n - sum(todo.values()):,} samples stored, {sum(todo.values()):,} to make")
+    await _run_all(todo, one, missing, table, concurrency=concurrency, label=f"sampling {policy.name}")
+    records = table.read() if todo else stored
+    _warn_if_mixed(records, wanted)
+    columns = ("text", "tokens", "prompt_tokens", "logprob", "finish", "error")
+    return pd.DataFrame(
+        [
+            {"problem": problem.id, "index": key[1], **{name: records[key].get(name) for name in columns}}
+            for problem, keys in wanted.items()
+            for key in keys
+        ]
+    )
+
+
+def check_sampling(*, n: int, temperature: float, top_p: float, max_tokens: int, concurrency: int) -> None:
+    """Refuse settings that no engine can follow, before any of them is started."""
+    for name, value in (("n", n), ("max_tokens", max_tokens), ("concurrency", concurrency)):
+        if value < 1:
+            raise InputError(f"{name} is {value}: it must be at least 1")
+    if not temperature >= 0:
+        raise InputError(f"temperature is {temperature}: it must be 0 (greedy) or more")
+    if not 0 < top_p <= 1:
+        raise InputError(f"top_p is {top_p}: it must be above 0 and at most 1")
+
+
+def sample_settings(policy: Policy, seed: int, temperature: float, top_p: float, max_tokens: int) -> dict[str, object]:
+    """Exactly what determines a sample, besides the problem and the sample's index."""
+    return {
+        "policy": policy.fingerprint,
+        "prompt": dict(policy.prompt_settings),
+        "temperature": float(temperature),
+        "top_p": float(top_p),
+        "max_tokens": int(max_tokens),
+        "seed": int(seed) if temperature else None,  # greedy decoding has no seed
+    }
+
+
+async def _run_all(
+    todo: Mapping[Problem, int],
+    one: Callable[[Problem], Awaitable[list[Record]]],
+    keys: Mapping[Problem, Sequence[Key]],
+    table: Table,
+    *,
+    concurrency: int,
+    label: str,
+) -> None:
+    """Run one(problem) for all of todo (problem -> its share of the work), appending each problem's records when it is done."""
+    places = asyncio.Semaphore(concurrency)
+    succeeded = failed = 0
+
+    async def attempt(problem: Problem) -> None:
+        nonlocal succeeded, failed
+        async with places:
+            for left in reversed(range(ATTEMPTS)):
+                try:
+                    records = await one(problem)
+                    succeeded += 1
+                    break
+                except* EngineError as errors:
+                    reason = str(errors.exceptions[0])
+                    if left == 0:
+                        failed += 1
+                        records = [_failed_record(problem, key, reason) for key in keys[problem]]
+            table.append(records)
+            bar.update(todo[problem])
+            if failed >= GIVE_UP and not succeeded:
+                raise EngineError(f"the first {failed} problems failed ({reason}); what is stored is kept, a rerun resumes")
+
+    # Plain text on stderr, also in a notebook: widgets would stay in the stored notebook.
+    with tqdm(total=sum(todo.values()), desc=label, disable=not todo, mininterval=1, file=sys.stderr) as bar:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for problem in todo:
+                    group.create_task(attempt(problem))
+        except* (EngineError, InputError) as errors:  # one clear line instead of a tree of tracebacks
+            raise _first(errors) from None
+
+
+def _first(group: BaseExceptionGroup) -> BaseException:
+    error = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _is_missing(stored: Mapping[Key, Record], key: Key) -> bool:
+    """A failed record is tried again by the next run; a later success takes its place."""
+    return key not in stored or bool(stored[key].get("error"))
+
+
+def _sample_record(
+    problem: Problem, key: Key, completion: Completion, prompt_tokens: int, made_by: Mapping[str, str]
+) -> Record:
+    return {
+        "key": key,
+        "problem": problem.id,
+        "text": completion.text,
+        "tokens": len(completion.token_ids) + (completion.finish == "end"),  # the end-of-turn token was decoded too
+        "prompt_tokens": prompt_tokens,
+        "logprob": completion.logprob,
+        "finish": completion.finish,
+        "made_by": dict(made_by),
+    }
+
+
+def _failed_record(problem: Problem, key: Key, reason: str) -> Record:
+    return {"key": key, "problem": problem.id, "finish": "failed", "error": reason}
+
+
+def _warn_if_mixed(records: Mapping[Key, Record], wanted: Mapping[Problem, Sequence[Key]]) -> None:
+    """Engine, dtype and versions are not part of a key, since they should not matter; where they are mixed, the reader knows."""
+    makers = {
+        ", ".join(f"{name} {value}" for name, value in records[key]["made_by"].items())
+        for keys in wanted.values()
+        for key in keys
+        if "made_by" in records[key]
+    }
+    if len(makers) > 1:
+        _say("these samples were made in different ways: " + "; ".join(sorted(makers)))
+
+
+def _say(line: str) -> None:
+    """To stderr, which committed notebooks leave out: it differs between a first run and a second."""
+    print(line, file=sys.stderr)
