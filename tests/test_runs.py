@@ -1,0 +1,167 @@
+"""Runs: what is stored is not made again, what fails is tried again, what was finished stays."""
+
+import asyncio
+
+import pytest
+
+from tts import runs
+from tts.errors import EngineError, InputError
+from tts.policy import Completion
+from tts.problems import Problem
+from tts.store import Store
+
+PROBLEMS = [Problem(id=f"p{i}", text=f"{i} + 1?", answer=str(i + 1)) for i in range(6)]
+
+
+class Scripted:
+    """Answers with its seed; counts its calls; fails for the problems and as often as it is told (problem -> times)."""
+
+    name, fingerprint, context = "scripted", "f00d", 1000
+
+    def __init__(self, fail=None, engine="scripted"):
+        self.calls, self.fail, self.prompt_settings = [], dict(fail or {}), {"system": ""}
+        self.provenance = {"engine": engine}
+
+    def prompt(self, problem):
+        return (int(problem[0]),)
+
+    async def sample(self, prefix, *, seed, temperature, top_p=1.0, max_tokens, stop=None):
+        await asyncio.sleep(0)
+        self.calls.append((prefix[0], seed))
+        if self.fail.get(prefix[0], 0) > 0:
+            self.fail[prefix[0]] -= 1
+            raise EngineError("the engine died")
+        return Completion((1, 2, 3), f"seed {seed}", -0.5, "end" if seed % 2 else "length")
+
+
+def sample(policy, folder, problems=PROBLEMS, *, n=3, **settings):
+    return asyncio.run(runs.sample(problems, policy, Store(folder), n=n, max_tokens=8, **settings))
+
+
+def test_one_row_a_sample_in_order(tmp_path):
+    samples = sample(Scripted(), tmp_path)
+    assert samples[["problem", "index"]].values.tolist() == [[p.id, i] for p in PROBLEMS for i in range(3)]
+    assert samples.text.nunique() == 18
+    ended = samples.finish == "end"
+    assert (samples.tokens[ended] == 4).all()  # the end-of-turn token was decoded too
+    assert (samples.tokens[~ended] == 3).all()
+
+
+def test_a_second_run_makes_no_call(tmp_path):
+    first = sample(Scripted(), tmp_path)
+    policy = Scripted()
+    assert sample(policy, tmp_path).equals(first)
+    assert policy.calls == []
+
+
+def test_a_larger_n_makes_only_what_is_missing(tmp_path):
+    small = sample(Scripted(), tmp_path, n=3)
+    policy = Scripted()
+    large = sample(policy, tmp_path, n=7)
+    assert len(policy.calls) == 6 * 4
+    assert large[large["index"] < 3].reset_index(drop=True).equals(small)
+
+
+def test_more_problems_and_fewer_problems(tmp_path):
+    sample(Scripted(), tmp_path, PROBLEMS[:2])
+    policy = Scripted()
+    sample(policy, tmp_path, PROBLEMS[1:])
+    assert len(policy.calls) == 4 * 3
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"temperature": 0.7}, {"top_p": 0.9}])
+def test_a_changed_setting_samples_anew(tmp_path, change):
+    sample(Scripted(), tmp_path)
+    policy = Scripted()
+    sample(policy, tmp_path, **change)
+    assert len(policy.calls) == 18
+
+
+def test_results_do_not_depend_on_concurrency(tmp_path):
+    one = sample(Scripted(), tmp_path / "one", concurrency=1)
+    assert sample(Scripted(), tmp_path / "many", concurrency=100).equals(one)
+
+
+def test_greedy_has_no_seed(tmp_path):
+    sample(Scripted(), tmp_path, n=1, temperature=0.0, seed=1)
+    policy = Scripted()
+    sample(policy, tmp_path, n=1, temperature=0.0, seed=2)
+    assert policy.calls == []
+
+
+def test_a_failed_request_is_tried_once_more(tmp_path):
+    samples = sample(Scripted(fail={2: 1}), tmp_path)
+    assert set(samples.finish) <= {"end", "length"}
+    assert samples.equals(sample(Scripted(), tmp_path / "undisturbed"))
+
+
+def test_a_problem_that_fails_twice_stays_in_the_table_and_is_tried_by_the_next_run(tmp_path):
+    samples = sample(Scripted(fail={2: 99}), tmp_path)
+    failed = samples[samples.finish == "failed"]
+    assert len(samples) == 18
+    assert failed.problem.tolist() == ["p2"] * 3
+    assert failed.error.tolist() == ["the engine died"] * 3
+    policy = Scripted()
+    again = sample(policy, tmp_path)
+    assert len(policy.calls) == 3
+    assert again.equals(sample(Scripted(), tmp_path / "undisturbed"))
+
+
+def test_an_engine_that_fails_from_the_start_stops_the_run(tmp_path):
+    policy = Scripted(fail={i: 99 for i in range(6)})
+    with pytest.raises(EngineError, match=r"first 3 problems failed \(the engine died\); what is stored is kept"):
+        sample(policy, tmp_path, concurrency=1)
+    assert len({problem for problem, _ in policy.calls}) == 3
+
+
+def test_an_interrupted_run_keeps_what_was_finished(tmp_path):
+    class Slow(Scripted):
+        async def sample(self, prefix, **settings):
+            if prefix[0] == 4:
+                await asyncio.sleep(3600)
+            return await super().sample(prefix, **settings)
+
+    async def interrupted():
+        task = asyncio.create_task(runs.sample(PROBLEMS, slow, Store(tmp_path), n=3, max_tokens=8, concurrency=1))
+        while len(slow.calls) < 12:  # the fifth problem hangs
+            await asyncio.sleep(0.001)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    slow = Slow()
+    asyncio.run(interrupted())
+    policy = Scripted()
+    assert sample(policy, tmp_path).equals(sample(Scripted(), tmp_path / "undisturbed"))
+    assert sorted({problem for problem, _ in policy.calls}) == [4, 5]
+
+
+def test_mixed_engines_are_said(tmp_path, capsys):
+    sample(Scripted(engine="vllm"), tmp_path, n=2)
+    assert "different ways" not in capsys.readouterr().err
+    sample(Scripted(engine="transformers"), tmp_path, n=3)
+    assert "made in different ways: engine transformers; engine vllm" in capsys.readouterr().err
+
+
+def test_what_there_is_to_do_is_said_before(tmp_path, capsys):
+    sample(Scripted(), tmp_path, n=2)
+    sample(Scripted(), tmp_path, n=5)
+    assert "scripted: 12 samples stored, 18 to make" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n": 0}, "n is 0: it must be at least 1"),
+        ({"concurrency": 0}, "concurrency is 0"),
+        ({"temperature": -0.1}, "temperature is -0.1"),
+        ({"temperature": float("nan")}, "temperature is nan"),
+        ({"top_p": 0.0}, "top_p is 0.0"),
+        ({"top_p": 1.5}, "top_p is 1.5"),
+    ],
+)
+def test_bad_settings_before_any_call(tmp_path, change, message):
+    policy = Scripted()
+    with pytest.raises(InputError, match=message):
+        sample(policy, tmp_path, **change)
+    assert policy.calls == []
+    assert list(tmp_path.iterdir()) == []

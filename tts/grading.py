@@ -1,0 +1,62 @@
+"""From stored samples to graded answers: which answer each solution gives, and whether it is the gold one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from tts.answers import canonical_keys, extract_answer
+from tts.problems import Problem
+from tts.scaling import answer_codes
+
+OUTCOMES = ("right", "wrong", "unboxed", "truncated", "failed")
+
+
+def grade(samples: pd.DataFrame, problems: Sequence[Problem]) -> pd.DataFrame:
+    """samples (columns problem, text, finish) with five more columns.
+
+    answer   what stands in the last box, None where there is none
+    key      its canonical key, None where there is no answer
+    status   how the answer was read (tts.answers); "none" where there is no answer
+    correct  key equals the gold answer's key
+    outcome  right, wrong, or why there is no answer: unboxed (ended its turn), truncated (out of tokens), failed (engine)
+    """
+    answers = [extract_answer(text) if isinstance(text, str) else None for text in samples.text]
+    read = canonical_keys(answers)
+    gold = gold_keys(problems)
+    keys = [answer.key if answer else None for answer in read]
+    correct = [key is not None and key == gold[problem] for key, problem in zip(keys, samples.problem, strict=True)]
+    return samples.assign(
+        answer=pd.Series(answers, index=samples.index, dtype=object),
+        key=pd.Series(keys, index=samples.index, dtype=object),
+        status=[answer.status if answer else "none" for answer in read],
+        correct=np.array(correct, dtype=bool),
+        outcome=[
+            "right" if right else "wrong" if key is not None else _why_none(finish)
+            for right, key, finish in zip(correct, keys, samples.finish, strict=True)
+        ],
+    )
+
+
+def gold_keys(problems: Sequence[Problem]) -> dict[str, object]:
+    """The canonical key of each problem's gold answer, by problem id."""
+    read = canonical_keys([problem.answer for problem in problems])
+    return {problem.id: answer.key for problem, answer in zip(problems, read, strict=True)}
+
+
+def _why_none(finish: str) -> str:
+    return {"end": "unboxed", "stop": "unboxed", "length": "truncated", "failed": "failed"}[finish]
+
+
+def outcome_shares(graded: pd.DataFrame) -> pd.Series:
+    """Share of each outcome among all samples, in [0, 1]; they add up to 1."""
+    return graded.outcome.value_counts(normalize=True).reindex(OUTCOMES, fill_value=0.0)
+
+
+def vote_codes(graded: pd.DataFrame, problems: Sequence[Problem]) -> tuple[np.ndarray, np.ndarray]:
+    """Integer answer codes (P, S) of the samples and (P,) of the gold answers, in the order of problems (tts.scaling)."""
+    gold = gold_keys(problems)
+    rows = graded.groupby("problem", sort=False).key.agg(list)
+    return answer_codes([rows[problem.id] for problem in problems], [gold[problem.id] for problem in problems])
