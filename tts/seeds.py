@@ -22,7 +22,7 @@ def sample_seed(seed: int, problem_id: str, index: int) -> int:
 
 
 def node_seed(seed: int, problem_id: str, strategy: str, n: int, path: Sequence[int]) -> int:
-    """The seed of one node of a search tree: 63 bits. path names the node: its tree, then the child taken at each step."""
+    """The seed of one node of a search: 63 bits. path names the node: its tree, then the child taken at each step."""
     return _digest("node", seed, problem_id, strategy, n, list(path))
 
 
