@@ -1,0 +1,172 @@
+#!/usr/bin/env bash
+# Sets up an environment once, then executes the notebooks (tts/runner.py). Works from any folder; bash 3.2 is enough.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+usage() {
+  cat <<'END'
+Remake every figure of the notebooks: ./run_all.sh
+
+  ./run_all.sh [--profile NAME] [--only 01,03]   execute the notebooks
+  ./run_all.sh test [PYTEST OPTIONS]             lint and tests
+  ./run_all.sh bench [OPTIONS]                   measure the engines
+  ./run_all.sh clean [--store]                   remove what was made: environment, build, figures/local, caches;
+                                                 the stored samples and scores only with --store
+  --profile NAME    parameters from notebooks/profiles/NAME.yaml (default: default)
+  --only 01,03      these notebooks alone
+  --machine KIND    cpu, gpu or portable (no vLLM): which requirements-KIND.txt to install (default: by machine)
+  --help            this text
+
+The first run installs everything into .venv, unless the active environment has it already. A profile other than the
+default writes its figures to figures/full/ or figures/local/. TTS_STORE names another folder for the results.
+END
+}
+
+fail() { printf 'run_all: %s\n' "$1" >&2; exit "${2:-1}"; }
+say() { printf 'run_all: %s\n' "$1" >&2; }
+value_of() { [ $# -ge 2 ] || fail "$1 needs a value; see ./run_all.sh --help" 2; printf '%s' "$2"; }
+
+# --- what is asked for -------------------------------------------------------------------------------------------
+command=run profile=default only= machine= with_store=no
+case ${1:-} in test | bench | clean) command=$1; shift ;; esac
+while [ $# -gt 0 ]; do
+  case $1 in
+    --help | -h) usage; exit 0 ;;
+    --machine) machine=$(value_of "$@"); shift 2 ;;
+    --profile) [ $command = run ] || break; profile=$(value_of "$@"); shift 2 ;;
+    --only) [ $command = run ] || break; only=$(value_of "$@"); shift 2 ;;
+    --store) [ $command = clean ] || break; with_store=yes; shift ;;
+    *) break ;;
+  esac
+done
+case $command in run | clean) [ $# -eq 0 ] || fail "'$1' is not known here; see ./run_all.sh --help" 2 ;; esac
+if [ ! -f "notebooks/profiles/$profile.yaml" ]; then
+  fail "profile '$profile' is not known: choose one of $(cd notebooks/profiles && ls ./*.yaml | sed 's|^\./||; s|\.yaml$||' | tr '\n' ' ')" 2
+fi
+
+# --- clean -------------------------------------------------------------------------------------------------------
+if [ $command = clean ]; then
+  remove() { # what is committed is never touched, whatever lies in it
+    [ -e "$1" ] || [ -L "$1" ] || return 0
+    if [ -n "$(git ls-files -- "$1" 2>/dev/null | head -n 1)" ]; then say "$1 is committed: left"; return 0; fi
+    printf '%8s  %s\n' "$(du -sh -- "$1" | cut -f 1)" "$1"
+    rm -rf -- "$1"
+  }
+  echo "removing:"
+  for path in .venv build figures/local .pytest_cache .ruff_cache .hypothesis ./*.egg-info notebooks/.ipynb_checkpoints; do
+    remove "$path"
+  done
+  find tts tests .ci -name __pycache__ -type d -prune -print | while IFS= read -r path; do remove "$path"; done
+  if [ $with_store = yes ]; then remove store; elif [ -d store ]; then
+    echo "kept: $(du -sh store | cut -f 1)  store (the samples and scores; --store removes it)"
+  fi
+  [ -z "${TTS_STORE:-}" ] || echo "kept: TTS_STORE=$TTS_STORE lies elsewhere, remove it yourself"
+  exit 0
+fi
+
+# --- which machine this is ---------------------------------------------------------------------------------------
+if [ -z "$machine" ]; then
+  if [ "$(uname -s)-$(uname -m)" != Linux-x86_64 ]; then
+    machine=portable why="vLLM does not serve on $(uname -s) $(uname -m)"
+  elif nvidia-smi -L >/dev/null 2>&1; then
+    machine=gpu why="NVIDIA GPU found"
+  elif grep -q avx512f /proc/cpuinfo; then
+    machine=cpu why="no GPU, a CPU with AVX-512"
+  else
+    machine=portable why="no GPU, and a CPU without AVX-512"
+  fi
+else
+  why="as asked"
+fi
+requirements=requirements-$machine.txt
+[ -f "$requirements" ] || fail "machine '$machine' is not known: choose cpu, gpu or portable" 2
+case $machine in
+  portable) engine="this machine runs without vLLM, the slower transformers engine takes its place" ;;
+  *) engine="vLLM is the engine" ;;
+esac
+
+# --- an environment with the packages ----------------------------------------------------------------------------
+# Lists what of $requirements an environment lacks; the standard library is enough.
+lacking='
+import importlib.metadata, re, sys
+for line in open(sys.argv[1]):
+    pin, _, marker = line.partition(";")
+    if pin.startswith("#") or (marker and ("!=" in marker) == (sys.platform == "linux")) or "appnope" in pin:
+        continue
+    name, _, version = pin.strip().partition("==")
+    try:
+        found = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        found = None
+    if found != version:
+        print(f"{name}=={version}", f"(has {found})" if found else "")
+'
+supported='import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))'
+
+find_python() {
+  for name in python3.11 python3.12 python3 python; do
+    if command -v "$name" >/dev/null && "$name" -c "$supported" >/dev/null 2>&1; then command -v "$name"; return; fi
+  done
+  fail "needs Python 3.11 or 3.12 with venv and pip: install it (Debian, Ubuntu: apt install python3.11-venv; macOS: brew install python@3.11; or conda env create -f environment.yml)"
+}
+
+set_up() {
+  local base stamp log
+  stamp="$(cksum <"$requirements") $PWD $machine"
+  python=$PWD/.venv/bin/python
+  if [ "$(cat .venv/tts-stamp 2>/dev/null)" = "$stamp" ] && "$python" -c '' 2>/dev/null; then return; fi
+  say "$why: $engine"
+  if ! { "$python" -c "$supported" && "$python" -m pip --version; } >/dev/null 2>&1; then
+    base=$(find_python)
+    [ ! -e .venv ] || say "the environment in .venv does not work, making it anew"
+    rm -rf .venv
+    "$base" -m venv .venv || fail "$base could not make .venv (Debian, Ubuntu: apt install python3-venv)"
+  fi
+  rm -f .venv/tts-stamp
+  # What a killed pip left half done has no RECORD: pip takes it for installed, so it goes.
+  for path in .venv/lib/python3*/site-packages/*.dist-info; do
+    [ -s "$path/RECORD" ] || rm -rf "$path"
+  done
+  log=$PWD/.venv/set-up.log
+  say "installing $(grep -c '==' "$requirements") packages into .venv: a few minutes (log: .venv/set-up.log)"
+  grep -E '^torch==' "$requirements" >.venv/torch.txt
+  # Only torch may come from PyTorch's own index of CPU builds; pip goes on at once where that can't be reached.
+  case $machine in gpu) index='' ;; *) index='--retries 0 --extra-index-url https://download.pytorch.org/whl/cpu' ;; esac
+  # shellcheck disable=SC2086
+  install "$log" $index -r .venv/torch.txt
+  install "$log" -r "$requirements"
+  install "$log" --no-build-isolation -e .
+  "$python" -c 'import papermill, torch, transformers, tts' >>"$log" 2>&1 || fail "the environment does not work: see $log"
+  printf '%s\n' "$stamp" >.venv/tts-stamp
+}
+
+install() {
+  local log=$1
+  shift
+  if ! "$python" -m pip --disable-pip-version-check install --no-deps "$@" >>"$log" 2>&1; then
+    fail "pip failed: $(grep -E '^ *(ERROR|error)' "$log" | tail -n 1) (log: $log; run it again to go on)"
+  fi
+}
+
+active=${VIRTUAL_ENV:-${CONDA_PREFIX:-}}
+python=
+if [ -n "$active" ] && [ "$active" != "$PWD/.venv" ] && [ -x "$active/bin/python" ]; then
+  missing=$("$active/bin/python" -c "$lacking" "$requirements" 2>/dev/null || echo "a Python that works")
+  if [ -z "$missing" ]; then
+    python=$active/bin/python
+  else
+    say "the active environment lacks $(printf '%s\n' "$missing" | wc -l | tr -d ' ') of $requirements ($(printf '%s\n' "$missing" | head -n 1)): using .venv"
+  fi
+fi
+[ -n "$python" ] || set_up
+
+# --- run ---------------------------------------------------------------------------------------------------------
+export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" PYTHONNOUSERSITE=1
+case $command in
+  run) exec "$python" -m tts.runner --profile "$profile" --only "$only" ;;
+  bench) exec "$python" -m tts.bench "$@" ;;
+  test)
+    "$python" -m ruff check . && "$python" -m ruff format --check . || fail "ruff has complaints (see above)"
+    exec "$python" -m pytest "$@"
+    ;;
+esac

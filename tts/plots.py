@@ -1,0 +1,116 @@
+"""How figures look and how they are saved: one style, one colour and one marker a strategy, one call that saves all."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import matplotlib.style
+from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_STYLE = Path(__file__).with_name("tts.mplstyle")
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one strategy is drawn in every figure: told apart by marker and dash as well as by colour."""
+
+    label: str
+    color: str
+    marker: str
+    linestyle: str = "-"
+
+    @property
+    def line(self) -> dict[str, str]:
+        """The keyword arguments of `ax.plot`."""
+        return {"label": self.label, "color": self.color, "marker": self.marker, "linestyle": self.linestyle}
+
+
+# Okabe and Ito's colours; yellow is left out, it can't be read on white.
+STRATEGIES = {
+    "greedy": Look("greedy", "#666666", "", "--"),
+    "majority": Look("majority voting", "#0072B2", "o"),
+    "best_of_n_vanilla": Look("Best-of-N, vanilla", "#56B4E9", "v", "-."),
+    "best_of_n_weighted": Look("Best-of-N, weighted", "#E69F00", "^"),
+    "beam_search": Look("beam search", "#009E73", "s"),
+    "dvts": Look("DVTS", "#D55E00", "D"),
+    "compute_optimal": Look("compute-optimal", "#CC79A7", "*"),
+    "pass_at_n": Look("pass@n (ceiling)", "#000000", "", ":"),
+}
+
+
+@contextmanager
+def _styled() -> Iterator[None]:
+    with matplotlib.style.context(str(_STYLE)):
+        yield
+
+
+def style() -> None:
+    """Use the project's style for every figure from here on."""
+    matplotlib.style.use(str(_STYLE))
+
+
+def log2_axis(ax: Axes, ns: Sequence[int]) -> Axes:
+    """Put N on a log2 axis with one tick, written as a plain number, at each of ns; returns ax."""
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_locator(FixedLocator(sorted(set(ns))))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
+    return ax
+
+
+def save_figure(
+    fig: Figure, name: str, data: pd.DataFrame | None, *, caption: str, alt: str, folder: str | Path
+) -> Path:
+    """Write folder/name.png, .svg, .csv (exactly the points plotted) and .json (caption, alt text); returns the PNG's path.
+
+    The same figure and data give the same bytes every time. caption says what is shown, over what and how many problems;
+    alt describes the picture to someone who can't see it. A diagram plots nothing: its data is None, and it has no CSV.
+    """
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
+        raise ValueError(f"name={name!r}: use small letters, digits, - and _ alone, it becomes a file's name")
+    for what, words in (("caption", caption), ("alt", alt)):
+        if not words.strip():
+            raise ValueError(f"{what} of figure {name} is empty: say what the figure shows")
+    if data is not None and data.empty:
+        raise ValueError(f"data of figure {name} is empty: pass the points that are plotted")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _styled():  # svg.hashsalt and fonttype are read when saving
+        fig.savefig(folder / f"{name}.png", metadata={"Software": None})
+        fig.savefig(folder / f"{name}.svg", metadata={"Date": None})
+    if data is not None:
+        data.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
+    words = {"caption": " ".join(caption.split()), "alt": " ".join(alt.split())}
+    (folder / f"{name}.json").write_text(json.dumps(words, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return folder / f"{name}.png"
+
+
+def gallery(folder: str | Path) -> Path:
+    """Write folder/README.md: every figure that save_figure put there, with its caption; returns the page's path."""
+    folder = Path(folder)
+    parts = ["# Figures\n", "Made by the notebooks; each also as SVG, with the plotted points as CSV.\n"]
+    for sidecar in sorted(folder.glob("*.json")):
+        name, words = sidecar.stem, json.loads(sidecar.read_text(encoding="utf-8"))
+        parts.append(f"## {name}\n")
+        parts.append(f"![{_one_line(words['alt'])}]({name}.png)\n")
+        parts.append(f"{words['caption']}\n")
+        points = f" · [CSV]({name}.csv)" if sidecar.with_suffix(".csv").exists() else ""
+        parts.append(f"[SVG]({name}.svg){points}\n")
+    page = folder / "README.md"
+    page.write_text("\n".join(parts), encoding="utf-8")
+    return page
+
+
+def _one_line(text: str) -> str:
+    return text.replace("[", "(").replace("]", ")")

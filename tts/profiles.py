@@ -1,0 +1,93 @@
+"""Parameters of the notebooks: profiles, their types, and which folders a run with them reads and writes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from tts.errors import InputError
+
+Parameters = dict[str, object]
+
+_ROOT = Path(__file__).resolve().parents[1]
+
+
+def repository() -> Path | None:
+    """The repository that this package lies in, or None where it was installed without it."""
+    return _ROOT if (_ROOT / "notebooks" / "profiles").is_dir() else None
+
+
+def load_profile(name: str, *, folder: Path | None = None) -> Parameters:
+    """What the profile `name` changes, from folder/name.yaml; the profile `default` lists every parameter there is."""
+    import yaml
+
+    folder = folder or (repository() or Path()) / "notebooks" / "profiles"
+    path = folder / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(item.stem for item in folder.glob("*.yaml"))) or f"none in {folder}"
+        raise InputError(f"profile {name!r} is not known: choose one of {known}")
+    try:
+        parameters = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise InputError(f"profile {path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if parameters is None:
+        return {}
+    if not isinstance(parameters, dict) or not all(isinstance(key, str) for key in parameters):
+        raise InputError(f"profile {path} is not a mapping: write one `name: value` a line")
+    return parameters
+
+
+def type_name(value: object) -> str:
+    """The type as a parameters cell writes it: "int", "str", "list[int]"."""
+    if isinstance(value, list):
+        inner = {type_name(item) for item in value}
+        return f"list[{inner.pop()}]" if len(inner) == 1 else "list"
+    return type(value).__name__
+
+
+def fits(value: object, expected: str) -> bool:
+    """Whether value may stand where a parameters cell says `expected`: an int is a float too, True is no int."""
+    found = type_name(value)
+    if expected.startswith("list[") and found.startswith("list"):
+        return all(fits(item, expected[5:-1]) for item in value)
+    return found == expected or (expected == "float" and found == "int") or (expected == "list" and found[:4] == "list")
+
+
+def check_parameters(parameters: Mapping[str, object]) -> None:
+    """Check a notebook's variables (its `globals()`) against the types of the default profile, other names are let be.
+
+    Ranges belong to the functions that use a parameter: this finds the edits that would fail late or change meaning.
+    """
+    for name, default in load_profile("default").items():
+        if name in parameters and not fits(parameters[name], type_name(default)):
+            found, wanted = type_name(parameters[name]), type_name(default)
+            raise InputError(f"{name} = {parameters[name]!r} is {found}: give a {wanted}, such as {default!r}")
+
+
+def figures_folder(parameters: Mapping[str, object], *, profiles: Path | None = None) -> Path:
+    """Where a notebook with these variables (its `globals()`) writes its figures.
+
+    Only a run with the parameters of the default profile writes the committed figures. The base is $TTS_FIGURES, or the
+    repository's figures/, or ./figures: default -> base, the `full` profile -> base/full, anything else -> base/local.
+    """
+    base = Path(os.environ.get("TTS_FIGURES") or (repository() or Path()) / "figures")
+    return base / figures_subfolder(parameters, profiles=profiles)
+
+
+def figures_subfolder(parameters: Mapping[str, object], *, profiles: Path | None = None) -> str:
+    """The part of figures_folder below the base: empty, full or local."""
+    default = load_profile("default", folder=profiles)
+    ours = {name: parameters[name] for name in default if name in parameters}
+    if all(value == default[name] for name, value in ours.items()):
+        return ""
+    try:
+        full = default | load_profile("full", folder=profiles)
+    except InputError:
+        return "local"
+    return "full" if all(value == full[name] for name, value in ours.items()) else "local"
+
+
+def store_folder(value: str = "store") -> Path:
+    """Where results are kept: $TTS_STORE if set, else value, from the repository's root if it is relative."""
+    return (repository() or Path()) / Path(os.environ.get("TTS_STORE") or value).expanduser()
