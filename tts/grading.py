@@ -21,17 +21,18 @@ def grade(samples: pd.DataFrame, problems: Sequence[Problem]) -> pd.DataFrame:
     key      its canonical key, None where there is no answer
     status   how the answer was read (tts.answers); "none" where there is no answer
     correct  key equals the gold answer's key
-    outcome  right, wrong, or why there is no answer: unboxed (ended its turn), truncated (out of tokens), failed (engine)
+    outcome  right, wrong, or why there is no answer: unboxed (ended its turn without one, or with an empty box), truncated
+             (out of tokens), failed (engine)
     """
     answers = [extract_answer(text) if isinstance(text, str) else None for text in samples.text]
     read = canonical_keys(answers)
     gold = gold_keys(problems)
-    keys = [answer.key if answer else None for answer in read]
+    keys = [found.key for found in read]
     correct = [key is not None and key == gold[problem] for key, problem in zip(keys, samples.problem, strict=True)]
     return samples.assign(
         answer=pd.Series(answers, index=samples.index, dtype=object),
         key=pd.Series(keys, index=samples.index, dtype=object),
-        status=[answer.status if answer else "none" for answer in read],
+        status=[found.status for found in read],
         correct=np.array(correct, dtype=bool),
         outcome=[
             "right" if right else "wrong" if key is not None else _why_none(finish)
@@ -43,7 +44,7 @@ def grade(samples: pd.DataFrame, problems: Sequence[Problem]) -> pd.DataFrame:
 def gold_keys(problems: Sequence[Problem]) -> dict[str, object]:
     """The canonical key of each problem's gold answer, by problem id."""
     read = canonical_keys([problem.answer for problem in problems])
-    return {problem.id: answer.key for problem, answer in zip(problems, read, strict=True)}
+    return {problem.id: found.key for problem, found in zip(problems, read, strict=True)}
 
 
 def _why_none(finish: str) -> str:

@@ -1,0 +1,45 @@
+"""Grading by hand: each sample has exactly one outcome, and votes see the same answers as grades."""
+
+import pandas as pd
+
+from tts.grading import grade, outcome_shares, vote_codes
+from tts.problems import Problem
+
+PROBLEMS = [Problem(id="half", text="1/2?", answer="\\frac{1}{2}"), Problem(id="two", text="1+1?", answer="2")]
+SAMPLES = pd.DataFrame(
+    [
+        ("half", 0, "so \\boxed{0.5}", "end"),
+        ("half", 1, "so \\boxed{\\dfrac12}", "end"),
+        ("half", 2, "so \\boxed{2}", "end"),
+        ("half", 3, "so it is 0.5", "end"),
+        ("two", 0, "so \\boxed{2", "length"),
+        ("two", 1, "first \\boxed{3}, no: \\boxed{2}", "length"),
+        ("two", 2, "so \\boxed{}", "end"),
+        ("two", 3, None, "failed"),
+    ],
+    columns=["problem", "index", "text", "finish"],
+)
+
+
+def test_outcomes_by_hand():
+    graded = grade(SAMPLES, PROBLEMS)
+    outcomes = ["right", "right", "wrong", "unboxed", "truncated", "right", "unboxed", "failed"]
+    assert graded.outcome.tolist() == outcomes
+    assert graded.correct.tolist() == [outcome == "right" for outcome in outcomes]
+    assert graded.answer.tolist()[:3] == ["0.5", "\\dfrac12", "2"]
+    shares = outcome_shares(graded)
+    assert shares.to_dict() == {"right": 3 / 8, "wrong": 1 / 8, "unboxed": 2 / 8, "truncated": 1 / 8, "failed": 1 / 8}
+
+
+def test_votes_and_grades_agree():
+    graded = grade(SAMPLES, PROBLEMS)
+    codes, gold = vote_codes(graded, PROBLEMS)
+    assert codes.tolist() == [[0, 0, 1, -1], [-1, 0, -1, -1]]
+    assert gold.tolist() == [0, 0]
+    assert (codes == gold[:, None]).ravel().tolist() == graded.correct.tolist()
+
+
+def test_votes_follow_the_order_of_problems_not_of_rows():
+    graded = grade(SAMPLES, PROBLEMS)
+    codes, _ = vote_codes(graded, PROBLEMS[::-1])
+    assert codes.tolist() == [[-1, 0, -1, -1], [0, 0, 1, -1]]
