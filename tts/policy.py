@@ -6,12 +6,16 @@ A policy works on token ids, never on text, because text tokenises differently a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from tts.errors import InputError
+
 # Why a completion ended: the model ended its turn, the stop string appeared, or it ran out of tokens or context.
 Finish = Literal["end", "stop", "length"]
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,8 @@ class Policy(Protocol):
     name: str  # what figures and records call it
     fingerprint: str  # of the weights, tokenizer and template: two policies with the same one give the same samples
     context: int  # tokens a prompt and its completion may have together
+    prompt_settings: Mapping[str, str]  # what else determines prompt(): the system prompt and the template's date
+    provenance: Mapping[str, str]  # engine, device, dtype, version: recorded with results, no part of their keys
 
     def prompt(self, problem: str) -> tuple[int, ...]:
         """The chat prompt of a problem's text as token ids, up to where the assistant begins to speak."""
@@ -59,3 +65,54 @@ class Policy(Protocol):
 
     async def close(self) -> None:
         """Let go of the engine; the next sample() starts it again."""
+
+
+def open_policy(
+    model: str,
+    *,
+    name: str = "",
+    engine: str = "auto",
+    revision: str = "main",
+    system_prompt: str = "",
+    dtype: str = "auto",
+    max_context: int = 0,
+    max_num_seqs: int = 0,
+    gpu_memory_utilization: float = 0.9,
+) -> Policy:
+    """A policy by name, checked but not loaded: the engine starts at the first sample().
+
+    model                   the short name of an embedded model, a directory in the hub's format, or a hub id owner/name
+    name                    what figures and records call it; "" for the model's own name
+    engine                  "vllm", "transformers", or "auto": see tts.engines.choose_engine
+    revision                of a hub id; pinned to the commit that it is now
+    system_prompt           "" for none
+    dtype                   "auto" (float32 on a CPU, the weights' own type on a GPU), "float32", "bfloat16", "float16"
+    max_context             tokens of prompt and completion; 0 for the model's own limit, 4,096 at most
+    max_num_seqs            requests decoded at once; 0 for the engine's own number
+    gpu_memory_utilization  the share of the GPU's memory that vLLM takes
+    Raises InputError for anything wrong with these, before a model is loaded.
+    """
+    from tts.engines import choose_engine
+    from tts.engines.model import open_model
+
+    if dtype not in DTYPES:
+        raise InputError(f"dtype={dtype!r} is unknown: choose one of {', '.join(DTYPES)}")
+    if not 0 < gpu_memory_utilization <= 1:
+        raise InputError(f"gpu_memory_utilization={gpu_memory_utilization}: give a share above 0, at most 1")
+    if max_num_seqs < 0:
+        raise InputError(f"max_num_seqs={max_num_seqs}: give the number of requests decoded at once, or 0")
+    chosen, _ = choose_engine(engine)
+    files = open_model(model, revision=revision, max_context=max_context, name=name)
+    if chosen == "vllm":
+        from tts.engines.vllm import VllmPolicy
+
+        return VllmPolicy(
+            files,
+            system_prompt=system_prompt,
+            dtype=dtype,
+            max_num_seqs=max_num_seqs or 256,
+            gpu_memory_utilization=gpu_memory_utilization,
+        )
+    from tts.engines.transformers import TransformersPolicy
+
+    return TransformersPolicy(files, system_prompt=system_prompt, dtype=dtype, max_num_seqs=max_num_seqs or 64)

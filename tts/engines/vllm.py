@@ -1,0 +1,269 @@
+"""The vLLM engine as a policy: a client of the host process that runs it (tts.engines.host)."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import hashlib
+import importlib.metadata
+import itertools
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tts.engines import has_gpu
+from tts.engines.host import PROTOCOL, Outbox, read_frame, runtime_directory
+from tts.engines.model import Model, ModelPolicy
+from tts.errors import EngineError
+
+_ROOT = str(Path(__file__).parents[2])  # the host runs this very tts, wherever it was started from
+_SMALL = 64 << 20  # bytes of weights up to which one thread is faster than several
+
+
+class VllmPolicy(ModelPolicy):
+    """Samples through a shared vLLM host, which the first sample() starts if there is none."""
+
+    engine = "vllm"
+
+    def __init__(
+        self, model: Model, *, system_prompt: str, dtype: str, max_num_seqs: int, gpu_memory_utilization: float
+    ) -> None:
+        self._gpu = has_gpu()
+        self._dtype = ("auto" if self._gpu else "float32") if dtype == "auto" else dtype
+        self._max_num_seqs = max_num_seqs
+        self._gpu_memory_utilization = gpu_memory_utilization
+        self._link: Link | None = None
+        self._opening: asyncio.Task | None = None
+        provenance = {
+            "device": "gpu" if self._gpu else "cpu",
+            "dtype": self._dtype,
+            "version": importlib.metadata.version("vllm" if self._gpu else _vllm_package()),
+        }
+        super().__init__(model, system_prompt=system_prompt, provenance=provenance)
+
+    async def generate(
+        self, prefix: Sequence[int], seed: int, temperature: float, top_p: float, max_tokens: int, stop: str | None
+    ) -> tuple[Sequence[int], Sequence[float]]:
+        stop_ids = list(self.model.ends)
+        if stop:
+            tokens, _ = self.model.stop_ids(stop)
+            # Where tokens hold the whole stop string sampling ends on them, at no cost; the odd time that it is put
+            # together from several, sample() cuts. Else vLLM has to look at the text after every token.
+            stop, stop_ids = (None, sorted({*stop_ids, *tokens})) if tokens else (stop, stop_ids)
+        link = await self._connected()
+        return await link.request("sample", list(prefix), seed, temperature, top_p, max_tokens, stop, stop_ids)
+
+    async def close(self) -> None:
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+
+    async def _connected(self) -> Link:
+        """The connection of the running event loop, opened (and the host started) if need be, once for all who wait."""
+        loop = asyncio.get_running_loop()
+        if self._link is not None and self._link.is_open(loop):
+            return self._link
+        if self._opening is None or self._opening.done() or self._opening.get_loop() is not loop:
+            self._opening = loop.create_task(self._open())
+        return await asyncio.shield(self._opening)
+
+    async def _open(self) -> Link:
+        if self._link is not None:
+            self._link.close()
+        self._link = await connect(self._spec(), self._environment())
+        return self._link
+
+    def _spec(self) -> dict:
+        """All that determines the host: what its key is hashed from."""
+        path = self.model.download()
+        context = self.model.context
+        settings: dict = {
+            "model": str(path),
+            "dtype": self._dtype,
+            "max_model_len": context,
+            "max_num_seqs": self._max_num_seqs,
+            "enable_prefix_caching": True,
+            "disable_log_stats": True,
+            "skip_mm_profiling": True,
+            "seed": 0,
+        }
+        if self._gpu:
+            settings["gpu_memory_utilization"] = self._gpu_memory_utilization
+        else:
+            settings |= {
+                # A seeded request that chunked prefill splits kills vLLM 0.32 on the CPU, so none is split.
+                "enable_chunked_prefill": False,
+                "max_num_batched_tokens": max(8192, context),
+                "block_size": 32,  # the smallest that the CPU's attention takes; prefixes are shared in whole blocks
+                "enforce_eager": True,  # compiling costs minutes
+                "kv_cache_memory_bytes": _cache_bytes(self.model, self._max_num_seqs),
+            }
+        versions = {"tts": PROTOCOL, "vllm": self.provenance["version"], "torch": importlib.metadata.version("torch")}
+        return {
+            "name": self.name,
+            "fingerprint": self.fingerprint,
+            "settings": settings,
+            "versions": versions,
+            "python": sys.executable,
+            "devices": os.environ.get("CUDA_VISIBLE_DEVICES", "") if self._gpu else "",
+        }
+
+    def _environment(self) -> dict[str, str]:
+        environment = {
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine in the host process itself
+            "VLLM_NO_USAGE_STATS": "1",
+            "VLLM_LOGGING_LEVEL": "WARNING",
+            "TOKENIZERS_PARALLELISM": "false",
+        }
+        if not self._gpu:
+            threads = 1 if self.model.weight_bytes <= _SMALL else len(os.sched_getaffinity(0))
+            environment |= {
+                "OMP_NUM_THREADS": str(threads),
+                "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # binding fights with whatever else runs on the same cores
+                "TORCH_COMPILE_DISABLE": "1",  # compiling the rank of a log-probability costs 5 to 20 s and nobody reads it
+            }
+        return environment
+
+
+def _vllm_package() -> str:
+    """vLLM for CPUs is published under another name."""
+    try:
+        importlib.metadata.version("vllm")
+    except importlib.metadata.PackageNotFoundError:
+        return "vllm-cpu"
+    return "vllm"
+
+
+def _cache_bytes(model: Model, sequences: int) -> int:
+    """Room for the keys and values of `sequences` full contexts, but at most an eighth of the memory and 4 GiB."""
+    config = model.config.get("text_config", model.config)
+    heads = config["num_attention_heads"]
+    size = config.get("head_dim") or config["hidden_size"] // heads
+    per_token = 2 * 4 * config["num_hidden_layers"] * (config.get("num_key_value_heads") or heads) * size
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    wanted = min(per_token * model.context * sequences, memory // 8, 4 << 30)
+    return max(wanted, 2 * per_token * model.context, 128 << 20)
+
+
+class Link:
+    """One connection to a host, of one event loop."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, where: str) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._writer = writer
+        self._outbox = Outbox(writer)
+        self._where = where
+        self._numbers = itertools.count()
+        self._waiting: dict[int, asyncio.Future] = {}
+        self._listener = self._loop.create_task(self._listen(reader))
+
+    def is_open(self, loop: asyncio.AbstractEventLoop) -> bool:
+        return self._loop is loop and not self._listener.done()
+
+    async def request(self, kind: str, *arguments: object) -> list:
+        """The host's answer; EngineError if it refuses or dies. Cancelling aborts the request there."""
+        if self._listener.done():
+            raise EngineError(f"the engine host is gone ({self._where})")
+        number = next(self._numbers)
+        future = self._waiting[number] = self._loop.create_future()
+        self._outbox.send([number, kind, *arguments])
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._outbox.send([number, "abort"])
+            raise
+        finally:
+            self._waiting.pop(number, None)
+
+    async def _listen(self, reader: asyncio.StreamReader) -> None:
+        try:
+            while True:
+                for number, error, result in await read_frame(reader):
+                    future = self._waiting.get(number)
+                    if future is None or future.done():
+                        continue
+                    if error is None:
+                        future.set_result(result)
+                    else:
+                        future.set_exception(EngineError(f"vLLM refused a request: {error}"))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            self._writer.close()
+            for future in self._waiting.values():
+                if not future.done():
+                    future.set_exception(
+                        EngineError(f"the engine host died while it served this request ({self._where})")
+                    )
+
+    def close(self) -> None:
+        if not self._loop.is_closed():
+            self._listener.cancel()
+
+
+async def connect(spec: dict, environment: dict[str, str]) -> Link:
+    """A connection to the host of spec; starts it if nobody runs it. Raises EngineError with one line and the log's path."""
+    key = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:16]
+    base = runtime_directory() / key
+    log = base.with_suffix(".log")
+    announced = False
+    while True:
+        try:
+            reader, writer = await asyncio.open_unix_connection(base.with_suffix(".sock"))
+            await read_frame(reader)  # the greeting: without it the host was about to end
+            return Link(reader, writer, f"see {log}")
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        started = _start_host(spec, environment, base)
+        if not announced:
+            verb = "starting" if started else "waiting for"
+            print(f"{verb} vLLM for {spec['name']} (about 15 s, longer the first time)", file=sys.stderr, flush=True)
+            announced = True
+        if started:
+            while started.poll() is None and not base.with_suffix(".sock").exists():
+                await asyncio.sleep(0.1)
+            if started.poll() is not None:
+                raise EngineError(f"vLLM for {spec['name']} did not start ({_reason(base)}): see {log}")
+        await asyncio.sleep(0.1)
+
+
+def _start_host(spec: dict, environment: dict[str, str], base: Path) -> subprocess.Popen | None:
+    """Start the host, unless its lock says that someone starts or runs it already."""
+    with base.with_suffix(".lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return None
+        # The host inherits the locked file: the lock lives exactly as long as the host does.
+        for suffix in (".sock", ".error"):
+            base.with_suffix(suffix).unlink(missing_ok=True)
+        base.with_suffix(".json").write_text(json.dumps(spec, indent=1))
+        with base.with_suffix(".log").open("w") as log:
+            print(time.strftime("%F %T"), "starting", spec["name"], file=log, flush=True)
+            process = subprocess.Popen(
+                [sys.executable, "-m", "tts.engines.host", "serve", str(base.with_suffix(".json"))],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={
+                    **os.environ,
+                    **environment,
+                    "PYTHONPATH": os.pathsep.join(filter(None, (_ROOT, os.environ.get("PYTHONPATH")))),
+                },
+                pass_fds=[lock.fileno()],
+                start_new_session=True,
+            )
+    threading.Thread(target=process.wait, daemon=True).start()  # so that it never stays as a zombie
+    return process
+
+
+def _reason(base: Path) -> str:
+    try:
+        return base.with_suffix(".error").read_text()
+    except FileNotFoundError:
+        return "the host process was killed"
