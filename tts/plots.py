@@ -72,9 +72,9 @@ def log2_axis(ax: Axes, ns: Sequence[int]) -> Axes:
 def save_figure(
     fig: Figure, name: str, data: pd.DataFrame | None, *, caption: str, alt: str, folder: str | Path
 ) -> Path:
-    """Write folder/name.png, .svg, .csv (exactly the points plotted) and .json (caption, alt text); returns the PNG's path.
+    """Write folder/name.png, .svg, .csv (exactly the points plotted) and .json (caption, alt text); returns the PNG.
 
-    The same figure and data give the same bytes every time. caption says what is shown, over what and how many problems;
+    The same figure and data give the same bytes every time. caption says what is shown, over which problems and how many;
     alt describes the picture to someone who can't see it. A diagram plots nothing: its data is None, and it has no CSV.
     """
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
