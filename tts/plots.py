@@ -74,7 +74,7 @@ def save_figure(
 ) -> Path:
     """Write folder/name.png, .svg, .csv (exactly the points plotted) and .json (caption, alt text); returns the PNG.
 
-    The same figure and data give the same bytes every time. caption says what is shown, over which problems and how many;
+    The same figure and data give the same bytes every time. caption says what is shown, over which problems;
     alt describes the picture to someone who can't see it. A diagram plots nothing: its data is None, and it has no CSV.
     """
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
