@@ -1,0 +1,106 @@
+"""The real notebooks, run end to end: small in the smoke profile, and notebook 01 once through vLLM."""
+
+import os
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+
+from tts.profiles import load_profile
+from tts.runner import environment, read_parameters
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+
+
+def run(notebook, folder, **changes):
+    """Execute a notebook with changed parameters; its figures and its store lie in folder."""
+    with pytest.MonkeyPatch.context() as patch, environment(ROOT):
+        patch.setenv("TTS_FIGURES", str(folder / "figures"))
+        patch.setenv("TTS_STORE", str(folder / "store"))
+        mine = {name: value for name, value in changes.items() if name in read_parameters(notebook)}
+        built = folder / notebook.name
+        papermill.execute_notebook(
+            notebook, built, parameters=mine, kernel_name="python3", cwd=ROOT / "notebooks", progress_bar=False
+        )
+    return nbformat.read(built, as_version=4)
+
+
+def text_of(notebook):
+    """Everything that the cells' outputs say, as plain text."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return "\n".join(output.get("text") or str(output.get("data", {}).get("text/plain", "")) for output in outputs)
+
+
+def stderr_of(notebook):
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return "".join(output.text for output in outputs if output.get("name") == "stderr")
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """One folder for all notebooks: each finds what the ones before it stored."""
+    return tmp_path_factory.mktemp("smoke")
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_smoke_profile(notebook, kept):
+    run(notebook, kept, **load_profile("smoke"))
+    figures = {path.suffix for path in (kept / "figures" / "local").iterdir()}
+    assert {".png", ".svg", ".json"} <= figures
+    assert not (kept / "figures" / "README.md").exists()
+
+
+@pytest.mark.vllm
+def test_majority_voting_through_vllm_then_from_the_store_alone(tmp_path):
+    notebook = ROOT / "notebooks" / "01_majority_voting.ipynb"
+    changes = load_profile("smoke") | {"engine": "vllm", "greedy_engine": "transformers", "n_problems": 4}
+    first = run(notebook, tmp_path, **changes)
+    assert "policy-xs: 0 samples stored, 16 to make" in stderr_of(first)
+    again = run(notebook, tmp_path, **changes)
+    assert "policy-xs: 16 samples stored, 0 to make" in stderr_of(again)
+    assert "vLLM" not in stderr_of(again)  # no engine was started
+    assert text_of(again) == text_of(first)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n_max": 0}, "n is 0"),
+        ({"engine": "vlllm"}, "vlllm"),
+        ({"policy_model": "no/where/at-all"}, "no/where/at-all"),
+        ({"problems": "missing.jsonl"}, "there is no file missing.jsonl"),
+        ({"temperature": "hot"}, "temperature = 'hot' is str"),
+    ],
+    ids=lambda value: next(iter(value), "") if isinstance(value, dict) else "",
+)
+def test_a_wrong_parameter_ends_in_one_line_before_anything_is_made(tmp_path, change, message):
+    notebook = ROOT / "notebooks" / "01_majority_voting.ipynb"
+    with pytest.raises(papermill.PapermillExecutionError) as caught:
+        run(notebook, tmp_path, **load_profile("smoke") | change)
+    assert caught.value.ename == "InputError"
+    assert message in caught.value.evalue
+    assert "\n" not in caught.value.evalue
+    assert sorted(os.listdir(tmp_path)) == ["01_majority_voting.ipynb"]
+
+
+def test_committed_notebooks_are_whole():
+    """Executed from top to bottom, with one parameters cell, and no cell that overrides a reader's edit."""
+    for path in NOTEBOOKS:
+        notebook = nbformat.read(path, as_version=4)
+        tags = [tag for cell in notebook.cells for tag in cell.metadata.get("tags", [])]
+        assert tags.count("parameters") == 1, path.name
+        assert "injected-parameters" not in tags, path.name
+        code = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
+        assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1)), path.name
+        assert not [out for cell in code for out in cell.outputs if out.output_type == "error"], path.name
+
+
+def test_the_default_profile_is_what_the_cells_say():
+    profile, seen = load_profile("default"), set()
+    for path in NOTEBOOKS:
+        for name, parameter in read_parameters(path).items():
+            assert parameter.value == profile[name], f"{path.name}: {name}"
+            seen.add(name)
+    assert seen == set(profile)
