@@ -301,6 +301,13 @@ def canonical(notebook: Path) -> str:
         extra_keys=list(VOLATILE),
         drop_output_types={"stream:stderr"},
     )
+    for cell in nodes.cells:
+        for number, output in enumerate(cell.get("outputs", [])):
+            for mime, text in output.get("data", {}).items():
+                if mime in ("text/plain", "text/html"):
+                    # pandas draws a random id for each styled table, and an address is in its plain form
+                    text = re.sub(r"\bT_[0-9a-f]{5}(?![0-9a-f])", f"T_{cell.id}_{number}", text)
+                    output["data"][mime] = re.sub(r" at 0x[0-9a-f]+>", ">", text)
     return nbformat.writes(nodes).rstrip("\n") + "\n"
 
 
