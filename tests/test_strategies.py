@@ -647,6 +647,16 @@ def test_lookahead_ends_with_the_turn_and_with_the_tokens():
     assert search.scored == 6 + 2 + 4
 
 
+def test_an_end_after_a_blank_line_is_not_ranked_by_its_parents_lookahead():
+    """a led on to x (0.9), but ending at a is worth a's own 0.1: less than ac."""
+    draws = {"": ["a\n\n", "b\n\n"], "a\n\n": ["$", "c$"]}
+    greedy = {"a\n\n": "x\n\n", "b\n\n": "y\n\n"}
+    scores = by_last(a=0.1, b=0.2, x=0.9, y=0.3, c=0.5)
+    search, *_ = run(dvts, table(draws, greedy), scores, n=2, lookahead=1, siblings=False)
+    assert texts(search) == ["a\n\nc"]
+    assert [(node.text, node.value) for node in search.nodes][1:3] == [("", 0.1), ("c", 0.5)]
+
+
 # --- Independent samples --------------------------------------------------------------------------
 
 
