@@ -23,10 +23,10 @@ def load_profile(name: str, *, folder: Path | None = None) -> Parameters:
     import yaml
 
     folder = folder or (repository() or Path()) / "notebooks" / "profiles"
-    path = folder / f"{name}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(item.stem for item in folder.glob("*.yaml"))) or f"none in {folder}"
-        raise InputError(f"profile {name!r} is not known: choose one of {known}")
+    known = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    if name not in known:
+        raise InputError(f"profile {name!r} is not known: choose one of {', '.join(known) or f'none in {folder}'}")
+    path = known[name]
     try:
         parameters = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
@@ -62,7 +62,7 @@ def check_parameters(parameters: Mapping[str, object]) -> None:
     for name, default in load_profile("default").items():
         if name in parameters and not fits(parameters[name], type_name(default)):
             found, wanted = type_name(parameters[name]), type_name(default)
-            raise InputError(f"{name} = {parameters[name]!r} is {found}: give a {wanted}, such as {default!r}")
+            raise InputError(f"{name} = {parameters[name]!r} is {found}: give a {wanted} such as {default!r}")
 
 
 def figures_folder(parameters: Mapping[str, object], *, profiles: Path | None = None) -> Path:

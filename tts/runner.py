@@ -120,7 +120,7 @@ def read_parameters(notebook: Path) -> dict[str, Parameter]:
     if not tagged:
         return {}
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    found = papermill.inspect_notebook(str(notebook))
+    found = papermill.inspect_notebook(nodes)  # a path would be taken for a format
     where = f"{notebook.name}, parameters cell"
     parameters = {}
     try:

@@ -1,0 +1,97 @@
+"""Figures: the same bytes every time, and never without words or points."""
+
+import json
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+from matplotlib.colors import to_rgb
+
+from tts.plots import STRATEGIES, gallery, log2_axis, save_figure, style
+
+WORDS = {"caption": "Accuracy over\n 3 problems.", "alt": "A line [that] rises."}
+
+
+@pytest.fixture(autouse=True)
+def _plain_style():
+    with plt.rc_context():
+        yield
+    plt.close("all")
+
+
+def draw(points):
+    style()
+    fig, ax = plt.subplots()
+    ax.plot(points.n, points.accuracy, **STRATEGIES["majority"].line)
+    ax.fill_between(points.n, points.accuracy - 0.1, points.accuracy + 0.1, alpha=0.2)
+    log2_axis(ax, points.n).legend()
+    return fig
+
+
+@pytest.fixture
+def points():
+    return pd.DataFrame({"n": [1, 2, 4], "accuracy": [1 / 3, 0.5, 2 / 3]})
+
+
+def test_same_bytes_twice(tmp_path, points):
+    for folder in ("one", "two"):
+        path = save_figure(draw(points), "maj", points, folder=tmp_path / folder, **WORDS)
+        assert path == tmp_path / folder / "maj.png"
+    files = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert files == ["maj.csv", "maj.json", "maj.png", "maj.svg"]
+    for name in files:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
+
+
+def test_csv_has_the_points_and_the_sidecar_the_words(tmp_path, points):
+    save_figure(draw(points), "maj", points, folder=tmp_path, **WORDS)
+    assert (tmp_path / "maj.csv").read_text() == "n,accuracy\n1,0.333333\n2,0.5\n4,0.666667\n"
+    words = json.loads((tmp_path / "maj.json").read_text())
+    assert words == {"caption": "Accuracy over 3 problems.", "alt": "A line [that] rises."}
+    assert ">majority voting</text>" in (tmp_path / "maj.svg").read_text()  # text stays text
+
+
+def test_diagram_has_no_points(tmp_path, points):
+    save_figure(draw(points), "diagram", None, folder=tmp_path, **WORDS)
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".json", ".png", ".svg"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"caption": " "}, "caption of figure maj is empty"),
+        ({"alt": ""}, "alt of figure maj is empty"),
+        ({"data": pd.DataFrame()}, "data of figure maj is empty"),
+        ({"name": "../maj"}, "name='../maj'"),
+        ({"name": ""}, "name=''"),
+    ],
+)
+def test_nothing_is_written_without_words_points_or_a_name(tmp_path, points, change, message):
+    with pytest.raises(ValueError, match=message):
+        save_figure(draw(points), **{"name": "maj", "data": points, "folder": tmp_path, **WORDS, **change})
+    assert not list(tmp_path.iterdir())
+
+
+def test_log2_axis_has_plain_ticks(points):
+    ax = draw(points).axes[0]
+    ax.figure.canvas.draw()
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["1", "2", "4"]
+
+
+def test_strategies_are_told_apart_without_colour():
+    looks = list(STRATEGIES.values())
+    assert len({look.color for look in looks}) == len(looks)
+    assert len({(look.marker, look.linestyle) for look in looks}) == len(looks)
+    grey = [0.2126 * r + 0.7152 * g + 0.0722 * b for r, g, b in (to_rgb(look.color) for look in looks)]
+    assert max(grey) < 0.75  # readable on white
+
+
+def test_gallery_lists_every_figure(tmp_path, points):
+    save_figure(draw(points), "two", points, folder=tmp_path, **WORDS)
+    save_figure(draw(points), "one", None, folder=tmp_path, **WORDS)
+    page = gallery(tmp_path).read_text()
+    assert page.index("## one") < page.index("## two")
+    assert "![A line (that) rises.](two.png)" in page
+    assert "[SVG](two.svg) · [CSV](two.csv)" in page
+    assert "one.csv" not in page
+    assert gallery(tmp_path).read_text() == page

@@ -1,0 +1,102 @@
+"""Parameters against the default profile, and the folders that follow from them."""
+
+from pathlib import Path
+
+import pytest
+
+from tts import profiles
+from tts.errors import InputError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "default.yaml").write_text("n: 64\ntemperature: 0.8\nname: xs\n")
+    (tmp_path / "full.yaml").write_text("n: 256\n")
+    (tmp_path / "empty.yaml").write_text("# nothing changes\n")
+    (tmp_path / "broken.yaml").write_text("n: [1\n")
+    (tmp_path / "list.yaml").write_text("- n\n")
+    return tmp_path
+
+
+def test_load(folder):
+    assert profiles.load_profile("full", folder=folder) == {"n": 256}
+    assert profiles.load_profile("empty", folder=folder) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("fulll", "profile 'fulll' is not known: choose one of broken, default, empty, full, list"),
+        ("../full", "choose one of broken"),
+        ("broken", "is not valid YAML"),
+        ("list", "is not a mapping"),
+    ],
+)
+def test_a_profile_that_can_not_be_read(folder, name, message):
+    with pytest.raises(InputError, match=message) as caught:
+        profiles.load_profile(name, folder=folder)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "subfolder"),
+    [
+        ({"n": 64, "temperature": 0.8, "name": "xs"}, ""),
+        ({"n": 64, "another": 1}, ""),
+        ({}, ""),
+        ({"n": 256, "temperature": 0.8}, "full"),
+        ({"n": 128}, "local"),
+        ({"n": 256, "temperature": 1.0}, "local"),
+    ],
+)
+def test_only_the_committed_parameters_write_the_committed_figures(
+    folder, tmp_path, monkeypatch, parameters, subfolder
+):
+    monkeypatch.setenv("TTS_FIGURES", str(tmp_path / "base"))
+    assert profiles.figures_folder(parameters, profiles=folder) == tmp_path / "base" / subfolder
+
+
+def test_without_a_full_profile_every_change_is_local(folder):
+    (folder / "full.yaml").unlink()
+    assert profiles.figures_subfolder({"n": 256}, profiles=folder) == "local"
+
+
+def test_folders_are_the_repositorys_whatever_the_working_directory(tmp_path, monkeypatch):
+    root = Path(__file__).parents[1]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TTS_FIGURES")
+    monkeypatch.delenv("TTS_STORE")
+    assert profiles.figures_folder({}) == root / "figures"
+    assert profiles.store_folder() == root / "store"
+    assert profiles.store_folder("other/place") == root / "other" / "place"
+    assert profiles.store_folder(str(tmp_path)) == tmp_path
+    monkeypatch.setenv("TTS_STORE", str(tmp_path / "named"))
+    assert profiles.store_folder() == tmp_path / "named"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected", "answer"),
+    [
+        (3, "int", True),
+        (3, "float", True),
+        (3.0, "int", False),
+        (True, "int", False),
+        (True, "bool", True),
+        ("3", "int", False),
+        (None, "str", False),
+        ([1, 2], "list[int]", True),
+        ([1, 2.5], "list[float]", True),
+        ([1, "a"], "list[int]", False),
+        ([], "list[int]", True),
+        ([1, "a"], "list", True),
+        ({"a": 1}, "dict", True),
+    ],
+)
+def test_fits(value, expected, answer):
+    assert profiles.fits(value, expected) is answer
+
+
+def test_wrong_type_names_the_parameter_and_what_to_give():
+    profiles.check_parameters({"n_max": 8, "temperature": 1, "unknown": object()})
+    with pytest.raises(InputError, match=r"n_max = '8' is str: give a int such as 64"):
+        profiles.check_parameters({"n_max": "8"})

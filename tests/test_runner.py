@@ -1,0 +1,234 @@
+"""The runner on toy notebooks, in kernels that really start: what is checked, what is copied, what a failure says."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+from toys import PARAMETERS, files, make_notebook, make_repository, run
+
+from tts.errors import InputError
+from tts.runner import canonical, read_parameters
+
+
+@pytest.fixture
+def repository(tmp_path):
+    return make_repository(tmp_path / "a {repo} with spaces")
+
+
+def test_success_is_kept_and_a_second_run_changes_nothing(repository, tmp_path):
+    make_notebook(repository, "01_one", "print(n_max)")
+    make_notebook(repository, "02_two", "object()")
+    first = run(repository, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    kept = files(repository / "figures"), files(repository / "notebooks")
+    assert set(kept[0]) == {"01_one.png", "01_one.json", "02_two.png", "02_two.json", "README.md"}
+    notebook = nbformat.read(repository / "notebooks" / "01_one.ipynb", as_version=4)
+    assert [cell.get("execution_count") for cell in notebook.cells] == [None, 1, 2, 3]
+    assert [out.text for cell in notebook.cells for out in cell.get("outputs", [])] == ["64\n"]  # stderr is gone
+    assert "half way" in first.stderr  # but was shown while it ran
+    assert "01_one" in first.stdout
+    assert "store: 0.0 MB" in first.stdout
+
+    second = run(repository)
+    assert second.returncode == 0, second.stderr
+    assert (files(repository / "figures"), files(repository / "notebooks")) == kept
+
+
+def test_kernels_run_this_python_whatever_the_home_says(repository, tmp_path):
+    kernel = tmp_path / "home" / ".local" / "share" / "jupyter" / "kernels" / "python3"
+    kernel.mkdir(parents=True)
+    (kernel / "kernel.json").write_text('{"argv": ["false"], "display_name": "x", "language": "python"}')
+    startup = tmp_path / "home" / ".ipython" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    (startup / "mine.py").write_text("leaked = True")
+    make_notebook(
+        repository,
+        "01_one",
+        "import sys; assert sys.executable == " + repr(sys.executable),
+        "leaked = 'leaked' in globals()\nassert not leaked",
+    )
+    done = run(repository, HOME=str(tmp_path / "home"))
+    assert done.returncode == 0, done.stderr
+
+
+def test_other_parameters_write_other_folders_and_leave_the_notebook(repository):
+    path = make_notebook(repository, "01_one")
+    source = path.read_bytes()
+    for profile, folder in (("smoke", "local"), ("full", "full")):
+        done = run(repository, "--profile", profile)
+        assert done.returncode == 0, done.stderr
+        assert f"figures/{folder}/" in done.stdout
+        assert (repository / "figures" / folder / "01_one.png").exists()
+    assert not list((repository / "figures").glob("*.*"))
+    assert path.read_bytes() == source
+    assert (repository / "build" / "smoke" / "01_one.ipynb").exists()
+
+    # A reader's edit of the cell is a run of its own too, and the edit is neither overridden nor executed over.
+    edited = make_notebook(repository, "01_one", parameters=PARAMETERS.replace("64", "128")).read_bytes()
+    done = run(repository)
+    assert done.returncode == 0, done.stderr
+    assert (repository / "figures" / "local" / "01_one.png").read_bytes() == b"picture 128"
+    assert not list((repository / "figures").glob("*.*"))
+    assert path.read_bytes() == edited
+
+
+def test_failing_cell_is_shown_and_nothing_is_copied(repository):
+    make_notebook(repository, "01_good")
+    bad = make_notebook(
+        repository, "02_bad", "from tts.errors import InputError\nraise InputError('n_max is 0: give 1 or more')"
+    )
+    make_notebook(repository, "03_never")
+    source = bad.read_bytes()
+    done = run(repository)
+    assert done.returncode == 1
+    assert "notebooks/02_bad.ipynb failed in cell [2]" in done.stderr
+    assert "| raise InputError('n_max is 0: give 1 or more')" in done.stderr
+    assert "InputError: n_max is 0: give 1 or more" in done.stderr
+    assert "The notebook up to there: build/default/02_bad.ipynb" in done.stderr
+    assert "\x1b" not in done.stderr
+    assert (repository / "build" / "default" / "02_bad.ipynb").exists()
+    assert not (repository / "figures").exists()
+    assert not (repository / "build" / "default" / "03_never.ipynb").exists()
+    assert bad.read_bytes() == source
+    assert nbformat.read(repository / "notebooks" / "01_good.ipynb", as_version=4).cells[1].execution_count is None
+
+
+def test_dead_kernel_is_a_failure_like_any_other(repository):
+    make_notebook(repository, "01_one", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    done = run(repository)
+    assert done.returncode == 1
+    assert "the kernel died" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (repository / "figures").exists()
+
+
+def test_interrupt_ends_the_kernel_and_copies_nothing(repository):
+    marker = repository / "kernel"
+    make_notebook(
+        repository, "01_one", f"import os, time\nopen({str(marker)!r}, 'w').write(str(os.getpid()))\ntime.sleep(60)"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TTS_")}
+    runner = subprocess.Popen(
+        [sys.executable, "-m", "tts.runner"],
+        cwd=repository,
+        env=environment | {"PYTHONPATH": str(repository)},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        for _ in range(600):
+            if marker.exists() and marker.read_text():
+                break
+            time.sleep(0.1)
+        runner.send_signal(signal.SIGINT)
+        _, said = runner.communicate(timeout=60)
+    finally:
+        runner.kill()
+    assert runner.returncode == 130, said
+    assert "interrupted, nothing was copied" in said
+    assert "Traceback" not in said
+    assert not (repository / "figures").exists()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(marker.read_text()), 0)
+
+
+def test_only_runs_what_is_named(repository):
+    make_notebook(repository, "01_one", "raise SystemError")
+    make_notebook(repository, "02_two")
+    done = run(repository, "--only", "2")
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (repository / "figures").iterdir()} == {"02_two.png", "02_two.json", "README.md"}
+    done = run(repository, "--only", "07")
+    assert done.returncode == 2
+    assert done.stderr == "run_all: --only 07: there is no notebook 07, choose from 01, 02\n"
+
+
+def test_two_notebooks_can_not_write_one_figure(repository):
+    make_notebook(repository, "01_one")
+    make_notebook(repository, "02_two", "import re", figure=False)
+    notebook = nbformat.read(repository / "notebooks" / "01_one.ipynb", as_version=4)
+    nbformat.write(notebook, repository / "notebooks" / "02_two.ipynb")
+    done = run(repository)
+    assert done.returncode == 1
+    assert "are both figures/01_one.json" in done.stderr
+    assert not (repository / "figures").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("--profile", "nope"),
+            "profile 'nope' is not known: choose one of default, full, misspelt, smoke, wrong_type",
+        ),
+        (
+            ("--profile", "misspelt"),
+            "profile misspelt: no notebook has a parameter 'n_maxx'; "
+            "there are n_max: int, problems: str, temperature: float",
+        ),
+        (("--profile", "wrong_type"), "profile wrong_type: n_max is 'many', give a int (samples)"),
+    ],
+)
+def test_wrong_profile_ends_in_one_line_before_any_kernel(repository, arguments, message):
+    make_notebook(repository, "01_one")
+    done = run(repository, *arguments)
+    assert (done.returncode, done.stderr) == (2, f"run_all: {message}\n")
+    assert not (repository / "build").exists()
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ("n_max = 64", "is no parameter"),
+        ("n_max: int = 8 * 8", "is no parameter"),
+        ("n_max: int | None = None", "is no parameter"),
+        ("n_max: int = '64'", "n_max is '64', give a int"),
+        ("n_max: int = True", "n_max is True, give a int"),
+        ("n_max: int = ", "invalid syntax in line 1"),
+        ("import os", "is no parameter"),
+    ],
+)
+def test_parameters_cell_that_can_not_be_checked(repository, cell, message):
+    path = make_notebook(repository, "01_one", parameters=cell)
+    with pytest.raises(InputError, match=message) as caught:
+        read_parameters(path)
+    assert "\n" not in str(caught.value).strip()
+
+
+def test_injected_cell_is_refused(repository):
+    path = make_notebook(repository, "01_one")
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[2].metadata["tags"] = ["injected-parameters"]
+    nbformat.write(notebook, path)
+    with pytest.raises(InputError, match="delete that cell"):
+        read_parameters(path)
+
+
+def test_canonical_form_has_nothing_that_changes_from_run_to_run(tmp_path):
+    def executed(uuid, address, seconds):
+        cell = new_code_cell("frame.style", id="abc", execution_count=3, metadata={"papermill": {"duration": seconds}})
+        html = f'<style>#T_{uuid}_row0 {{}}</style><table id="T_{uuid}">T_max</table>'
+        data = {"text/html": html, "text/plain": f"<pandas.Styler at 0x{address}>"}
+        cell.outputs = [
+            new_output("stream", name="stderr", text=f"{seconds} s"),
+            new_output("execute_result", data=data, execution_count=3),
+        ]
+        metadata = {"papermill": {"start": seconds}, "language_info": {"name": "python", "version": f"3.11.{seconds}"}}
+        path = tmp_path / f"{uuid}.ipynb"
+        nbformat.write(new_notebook(cells=[cell], metadata=metadata), path)
+        return canonical(path)
+
+    one, two = executed("a1b2c", "7f00", 1), executed("d3e4f", "8a11", 2)
+    assert one == two
+    assert "T_abc_0_row0" in one
+    assert "T_max" in one
+    assert one.endswith("}\n")
+    assert Path(tmp_path / "one.ipynb").write_text(one)
+    assert canonical(tmp_path / "one.ipynb") == one
