@@ -1,7 +1,31 @@
-"""Answers: found in a solution, and given a key that votes group by and grading compares.
+r"""Answers: found in a solution, and given a key that votes group by and grading compares.
 
-canonical_key() is a function of the answer alone, so "same key" is an equivalence whatever it does: no pair is ever compared,
-nothing depends on what was read before.
+canonical_key() is a function of one answer, so "same key" is an equivalence by construction: no pair is ever compared, and
+nothing depends on which answers were read before. Reading never guesses: what can't be read is a text, equal to what is
+written the same. The policies, each with its pairs in tests/test_answers_pairs.py:
+
+numbers      Decimals are exact: 0.5 = 1/2, 0.33 != 1/3, 5.0 = 5. No tolerance. 1\frac{1}{2} is 3/2, 0.\overline{3} is 1/3.
+             10,080 is a number unless in brackets: (3,100) is a point. 1.5e3 and 1.5 \cdot 10^3 are 1500.
+constants    Roots, pi, e and functions by their first 15 digits, out of at least 60. A rational result is that rational.
+             An odd root of a negative number is real. i is the imaginary unit, \log has base 10, a degree in a sine is pi/180.
+percent      The sign is a unit: 5\% is 5, not 0.05.
+units        Dropped: currencies, degrees, and the words that follow a value. 5 cm = 5 m; problems name their unit.
+base         52_8 is neither 52 nor 52_7.             ratio      3:4 = 6:8, but not 3/4.
+lists        1, 2 = 2, 1 = \{1, 2\} = "1 and 2" = "x = 1, x = 2"; 1 \pm 2 is 3, -1. Counted in a list (3, 3 is not 3), not in
+             \{3, 3\}. "x = 1, y = 2" is a system: its names count.
+brackets     (1, 2) is ordered, a point or an open interval, which are written alike; (1, 2] is an interval; [1, 2, 3] is (1, 2, 3).
+             1 < x \le 2, x \in (1, 2] and \{x | 1 < x \le 2\} are (1, 2]. Unions have no order and are not merged.
+names        A leading name is dropped: x = 5, f(x) = 5, \angle A = 5 and 5 = x are 5; y = 2x + 1 is 2x + 1.
+equations    Left minus right, up to a constant factor: x + y = 1 is 2 - 2x = 2y. Of a chain of approximations the exact first.
+expressions  By exact or 15-digit values at three fixed points, one of them negative: (a+5)(b+2) = ab+2a+5b+10, |x| != x.
+             Letters count in their case: R is not r.
+matrices     By their entries, whatever their brackets; a column is not a point.
+words        By their letters without case and spaces; three letters in a row are a word unless neighbours in the alphabet (xyz).
+             \text{(C)}, (C) and C are one choice.
+no answer    No box, or an empty one: no key and no vote.
+
+A model's text is untrusted. It is checked (guards), spelled one way (spelling), taken apart (form), and what is no simple number
+is parsed in a process that can be killed (pool, worker, values). Nothing evaluates it as Python.
 """
 
 from __future__ import annotations
@@ -11,18 +35,27 @@ import re
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
-from tts._answer_form import Key, Unreadable, read, short, simple_number
-from tts._answer_pool import POOL
-from tts._answer_text import normalise, refuse
+from tts.answers.form import Key, UnreadableError, read, short, simple_number
+from tts.answers.guards import refuse
+from tts.answers.pool import POOL
+from tts.answers.spelling import normalise
 
 VERSION = 1  # of the policies: the same answer may have another key in another version
-DEADLINE = 60.0  # seconds for one answer; a worker ends itself after 10 seconds of its own time
+DEADLINE = 60.0  # seconds for one answer; a worker ends itself after 5 seconds of its own time
 
 Status = Literal["parsed", "text", "rejected", "timeout", "empty", "none"]
+STATUSES: tuple[Status, ...] = ("parsed", "text", "rejected", "timeout", "empty", "none")
 
 
 class Canonical(NamedTuple):
-    """An answer's key (None: no answer, no vote) and how it came about."""
+    """An answer's key and how it came about.
+
+    parsed    a typed key
+    text      not readable: compared as text
+    rejected  not read, because a guard or a limit on size forbids it: compared as text
+    timeout   took too long, too much memory, or the worker with it: compared as text
+    empty     a box with nothing in it; none: no box. No key and no vote
+    """
 
     key: Key | None
     status: Status
@@ -108,7 +141,7 @@ def _quick(answer: str) -> tuple[str, Canonical | None]:
         return text, Canonical(_text_key(text), "rejected")
     try:
         return text, Canonical(read(text, simple_number), "parsed")
-    except Unreadable:
+    except UnreadableError:
         return text, None
 
 

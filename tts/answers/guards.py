@@ -1,0 +1,87 @@
+"""What must not reach the parser: limits on an answer's text, all of them far above what the MATH-500 golds need.
+
+The parser's time grows exponentially with nesting and with exponents or indices that stand on one another; what follows it
+(tts.answers.values) has limits on size of its own.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+CHARACTERS = 400  # the longest gold has 53
+DIGITS = 100  # of one number
+NESTING = 8  # of brackets and braces of every kind
+TOWER = 2  # exponents on exponents, or indices on indices
+FACTORIALS = 3
+BARS = 8  # of absolute values
+CELLS = 100  # of lists and matrices
+
+_NUMBER = re.compile(rf"[0-9]{{{DIGITS + 1}}}")
+_LARGE_FACTORIAL = re.compile(r"[0-9]{5,}[\s)}]*!")
+_LARGE_BINOMIAL = re.compile(r"\\[dt]?binom\s*\{?\s*[0-9]{5,}|[0-9]{5,}\s*\\choose")
+_UNDECIDABLE = re.compile(r"\\(?:i*int|oint|sum|prod|coprod|bigcup|bigcap|lim|limsup|liminf|partial|nabla)(?![A-Za-z])")
+_PROGRAM = re.compile(
+    r"\\(?:def|edef|gdef|xdef|let|newcommand|renewcommand|providecommand|csname|expandafter|loop|repeat|input|include"
+    r"|write|read|openout|openin|immediate|catcode|special|usepackage|require|href|url)(?![A-Za-z])"
+)
+
+
+def refuse(text: str) -> str | None:
+    """Why this text must not be parsed, or None."""
+    if len(text) > CHARACTERS:
+        return "long"
+    if any(
+        unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn") for character in re.sub(r"[\n\t\r]", "", text)
+    ):
+        return "control characters"
+    if _NUMBER.search(text):
+        return "digits"
+    if _UNDECIDABLE.search(text):
+        return "sum, integral or limit"
+    if _PROGRAM.search(text):
+        return "TeX program"
+    if text.count("!") > FACTORIALS or _LARGE_FACTORIAL.search(text) or _LARGE_BINOMIAL.search(text):
+        return "factorials"
+    if text.count("|") > BARS:
+        return "bars"
+    if text.count("&") + text.count(",") + text.count(r"\\") > CELLS:
+        return "cells"
+    if _nesting(text) > NESTING:
+        return "nesting"
+    if _tower(text) > TOWER:
+        return "tower"
+    return None
+
+
+def _nesting(text: str) -> int:
+    depth = deepest = 0
+    for character in text:
+        if character in "([{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif character in ")]}":
+            depth = max(0, depth - 1)
+    return deepest
+
+
+def _tower(text: str) -> int:
+    """How many exponents or indices stand on one another: 1 for x^2 + y^2, 2 for x^{2^3}, 2^3^2 and x_i^2."""
+    outside: list[int] = []  # the height on which each open bracket stands
+    height = tallest = 0  # of what is being read
+    raised = False  # just after ^ or _
+    for character in text:
+        if character in "^_":
+            height += 1
+            tallest = max(tallest, height + sum(outside))
+            raised = True
+        elif character in "([{":
+            outside.append(height if raised else 0)
+            height, raised = 0, False
+        elif character in ")]}":
+            height, raised = (outside.pop() if outside else 0), False
+        elif character != " ":
+            if not raised and not character.isalnum():
+                height = 0
+            raised = False
+    return tallest

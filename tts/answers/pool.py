@@ -1,0 +1,148 @@
+"""Processes that read answers and can be killed.
+
+They are started by module name and talk JSON lines over pipes, one answer at a time, so that it is always known which answer
+a process is at when it dies or is late. multiprocessing, and pebble above it, was tried: its "spawn" and "forkserver" run the
+caller's main script again, which breaks a script that has no `if __name__ == "__main__"` and one read from standard input
+(pebble 5.2: BrokenProcessPool), and its "fork" copies the locks of a notebook's or an engine's threads.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import wait
+from pathlib import Path
+
+START = 120.0  # seconds a process may take to import the parser, on a busy machine
+
+Reply = list  # [key as nested lists or None, status]
+
+
+class _Worker:
+    def __init__(self) -> None:
+        root = str(Path(__file__).resolve().parents[2])
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "tts.answers.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))},
+            start_new_session=True,  # Ctrl-C in a terminal is for the parent alone
+        )
+        self.ready = False  # it has said so
+        self.task: int | None = None  # index of the answer it is at
+        self.deadline = time.monotonic() + START
+        self._received = b""
+
+    def send(self, task: int, text: str, deadline: float) -> None:
+        self.task, self.deadline = task, time.monotonic() + deadline
+        with contextlib.suppress(BrokenPipeError):  # it has died, which its output will say
+            self.process.stdin.write(json.dumps(text).encode() + b"\n")
+
+    def receive(self) -> bytes | None:
+        """A line; None while there is no whole one; b"" when the process has ended."""
+        chunk = os.read(self.process.stdout.fileno(), 1 << 16)
+        self._received += chunk
+        line, newline, rest = self._received.partition(b"\n")
+        if newline:
+            self._received = rest
+            return line + newline
+        return None if chunk else b""
+
+    def kill(self) -> int:
+        """End the process, if it has not ended itself; its return code."""
+        self.process.kill()
+        self.process.stdin.close()
+        self.process.stdout.close()
+        return self.process.wait()
+
+
+class Pool:
+    """Workers that are started when they are first needed and stay for the next call."""
+
+    def __init__(self) -> None:
+        self._workers: list[_Worker] = []
+        self._lock = threading.Lock()
+
+    def read(self, texts: Sequence[str], *, workers: int, deadline: float) -> list[Reply | None]:
+        """The reply to each text; None where reading it took more than deadline seconds or more than a worker may use."""
+        with self._lock:
+            try:
+                return self._read(texts, workers, deadline)
+            except (
+                BaseException
+            ):  # an interrupt too: who is at work now would answer the next call with this one's reply
+                for worker in list(self._workers):
+                    if worker.task is not None or not worker.ready:
+                        self._end(worker)
+                raise
+
+    def _read(self, texts: Sequence[str], limit: int, deadline: float) -> list[Reply | None]:
+        replies: list[Reply | None] = [None] * len(texts)
+        todo = deque(range(len(texts)))
+        died: set[int] = set()  # tasks that had a worker die on them
+        for worker in list(self._workers):
+            if worker.process.poll() is not None:  # killed since the last call
+                self._end(worker)
+        while todo or any(worker.task is not None for worker in self._workers):
+            while len(self._workers) < min(limit, len(todo)):
+                self._workers.append(_Worker())
+            for worker in self._workers[:limit]:
+                if todo and worker.ready and worker.task is None:
+                    task = todo.popleft()
+                    worker.send(task, texts[task], deadline)
+            busy = [worker for worker in self._workers[:limit] if worker.task is not None or not worker.ready]
+            for worker, line in _events(busy):
+                task = worker.task
+                if line:
+                    if worker.ready:
+                        replies[task] = json.loads(line)
+                    worker.ready, worker.task = True, None
+                    continue
+                code = self._end(worker)
+                if task is None:
+                    raise RuntimeError(f"a process that reads answers ended as it started ({code}): see standard error")
+                # Out of time is out of time; any other death (by the machine's memory, by a stranger) is given one more try.
+                if line is not None and code != -signal.SIGPROF and task not in died:
+                    died.add(task)
+                    todo.appendleft(task)
+        return replies
+
+    def _end(self, worker: _Worker) -> int:
+        self._workers.remove(worker)
+        return worker.kill()
+
+    def close(self) -> None:
+        """End the workers; the next read() starts new ones."""
+        for worker in list(self._workers):
+            self._end(worker)
+
+    def forget(self) -> None:
+        """In a forked child: the workers are the parent's."""
+        self.__init__()
+
+
+def _events(busy: Sequence[_Worker]) -> Iterator[tuple[_Worker, bytes | None]]:
+    """What happens next: (worker, line), (worker, b"") when it has ended, (worker, None) when it is late."""
+    timeout = min(worker.deadline for worker in busy) - time.monotonic()
+    heard = wait([worker.process.stdout for worker in busy], max(0.0, timeout))
+    for worker in busy:
+        if worker.process.stdout in heard:
+            if (line := worker.receive()) is not None:
+                yield worker, line
+        elif time.monotonic() > worker.deadline:
+            yield worker, None
+
+
+POOL = Pool()
+atexit.register(POOL.close)
+os.register_at_fork(after_in_child=POOL.forget)

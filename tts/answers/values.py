@@ -1,0 +1,386 @@
+"""The key of one expression: parsed by latex2sympy2_extended, evaluated here.
+
+The parser builds a tree and nothing else: SymPy neither evaluates nor simplifies nor compares, which is where it hangs. The
+tree is walked with exact rationals and, from the first root or constant on, with mpmath at precisions that must agree. So
+time and memory are bounded by the limits below.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+
+import mpmath
+import sympy
+from latex2sympy2_extended.latex2sympy2 import ConversionConfig, _Latex2Sympy
+from sympy.core.function import AppliedUndef
+
+from tts.answers.form import Key, TooLargeError, UnreadableError, is_product, number_key
+
+DIGITS = 15  # a constant that is not rational is known by these
+PRECISIONS = (60, 120, 240)  # decimal digits it is computed with, until two agree
+POINTS = 3  # where expressions with symbols are evaluated
+MAX_BITS = 1 << 17  # of an exact number
+MAX_ARGUMENT = 1e6  # of a function that is not rational
+MAX_INTEGER = 1 << 64  # of gcd, lcm and mod
+MAX_FACTORIAL = 5000
+
+Value = Fraction | mpmath.mpc
+
+
+def scalar(text: str) -> Key:
+    """The key of an expression, or of an equation "left=right". Raises UnreadableError."""
+    if re.search(r"[0-9)]\s*_", text):
+        raise UnreadableError("a base inside an expression")  # the parser would drop it
+    if not all(map(is_product, re.findall(r"(?<![A-Za-z\\])[A-Za-z]+", text))):
+        raise UnreadableError("words")
+    left, equals, right = text.partition("=")
+    trees = [_parse(side) for side in (left, right) if side]
+    if equals:
+        return _equation_key(trees[0] - trees[1])
+    return _expression_key(trees[0])
+
+
+# -- the parser -----------------------------------------------------------------------------------------------------
+
+
+class _Parser(_Latex2Sympy):
+    """The parser, without what it evaluates while it reads and what it reads wrongly."""
+
+    def parse_number(self, text: str) -> sympy.Rational:
+        return sympy.Rational(text.replace(",", "").lstrip("0") or "0")  # exact, not a float
+
+    def convert_binom(self, binom):
+        return sympy.binomial(self.convert_expr(binom.upper), self.convert_expr(binom.lower), evaluate=False)
+
+    def handle_gcd_lcm(self, f, args):
+        return sympy.Function(f)(*args)
+
+    def handle_exp(self, func):
+        power = func.supexpr()
+        if power is None:
+            return sympy.E
+        exponent = self.convert_expr(power.expr()) if power.expr() else self.convert_atom(power.atom())
+        return sympy.exp(exponent, evaluate=False)
+
+    def convert_postfix_list(self, arr, i=0):
+        r"""Factors side by side; only 1\frac{1}{2} is a sum. (The parser adds in (3)(4) and "3 4" too.)"""
+        factors = [self.convert_postfix(factor) for factor in arr[i:]]
+        texts = [factor.getText() for factor in arr[i:]]
+        if len(factors) == 1 and isinstance(factors[0], sympy.Basic | sympy.MatrixBase):
+            return factors[0]
+        if not all(isinstance(factor, sympy.Expr) for factor in factors):
+            raise UnreadableError("a derivative or a matrix")
+        if any(text[0] in ".0123456789" for text in texts[1:]):
+            raise UnreadableError("numbers side by side")
+        if (
+            len(factors) == 2
+            and re.fullmatch("[0-9]+", texts[0])
+            and re.fullmatch(r"\\frac\{[0-9]+\}\{[0-9]+\}", texts[1])
+        ):
+            return sympy.Add(*factors, evaluate=False)
+        return sympy.Mul(*factors, evaluate=False)
+
+
+_CONFIG = ConversionConfig(lowercase_symbols=False)
+
+
+def _parse(text: str) -> sympy.Basic:
+    text = re.sub(r"(?<![A-Za-z\\])([A-Za-z]?)d(?=\s*[A-Za-z])", r"\1 d \\cdot ", text)  # "dx" would be a differential
+    try:
+        return _Parser(config=_CONFIG).parse(text)
+    except (UnreadableError, MemoryError):
+        raise
+    except Exception as error:  # the parser raises bare Exception, and whatever a strange tree makes SymPy raise
+        raise UnreadableError(f"not parsed: {type(error).__name__}") from None
+
+
+# -- keys -----------------------------------------------------------------------------------------------------------
+
+
+def _expression_key(tree: sympy.Basic) -> Key:
+    names = sorted({name for node in sympy.preorder_traversal(tree) if (name := _name(node)) and name != "i"})
+    points = [_point(names, index) for index in range(POINTS if names else 1)]
+    keys = [_number_key(value) for value in _settled(lambda: [evaluate(tree, point) for point in points])]
+    return keys[0] if len(set(keys)) == 1 else ("expression", ",".join(names), *keys)  # x - x + 5 is 5
+
+
+def _equation_key(difference: sympy.Basic) -> Key:
+    """An equation is its left minus its right side, up to a constant factor."""
+    names = sorted({name for node in sympy.preorder_traversal(difference) if (name := _name(node)) and name != "i"})
+    points = [_point(names, index) for index in range(POINTS + 1)]
+
+    def ratios() -> list[Value]:
+        first, *rest = (evaluate(difference, point) for point in points)
+        return [_quotient(value, first) for value in rest]
+
+    return ("equation", ",".join(names), *(_number_key(value) for value in _settled(ratios)))
+
+
+def _point(names: list[str], index: int) -> dict[str, Fraction]:
+    """A fixed rational for each symbol, negative at the second point, so that |x| is not x."""
+    point = {}
+    for name in names:
+        digest = hashlib.sha256(f"{name} {index}".encode()).digest()
+        top, bottom = (int.from_bytes(digest[k : k + 4]) % 9000 + 1000 for k in (0, 4))
+        point[name] = Fraction(-top if index == 1 else top, bottom)
+    return point
+
+
+def _number_key(value: Value) -> Key:
+    if isinstance(value, Fraction):
+        return number_key(value)
+    real, imaginary = (_digits(part) for part in (value.real, value.imag))
+    return ("real", real) if imaginary == "0" else ("complex", real, imaginary)
+
+
+def _digits(part: mpmath.mpf) -> str:
+    rational = _rational(part)
+    return mpmath.nstr(part, DIGITS) if rational is None else str(rational)
+
+
+# -- evaluation -----------------------------------------------------------------------------------------------------
+
+
+def evaluate(node: sympy.Basic, point: Mapping[str, Fraction]) -> Value:
+    """The value of a tree at a point: exact while it is rational, at mpmath's precision of the moment from there on."""
+    if isinstance(node, sympy.Rational):
+        return Fraction(int(node.p), int(node.q))
+    if node is sympy.pi or node is sympy.E:
+        return mpmath.mpc(mpmath.pi if node is sympy.pi else mpmath.e)
+    name = _name(node)
+    if name and not node.args:
+        return mpmath.mpc(0, 1) if name == "i" else point[name]
+    values = [evaluate(argument, point) for argument in node.args]
+    if name and len(values) == 1:  # x(y) is read as a function of y
+        return _times(point[name] if name != "i" else mpmath.mpc(0, 1), values[0])
+    operation = _OPERATIONS.get(str(node.func) if isinstance(node, AppliedUndef) else type(node))
+    if operation is None:
+        raise UnreadableError(f"no value: {type(node).__name__}")
+    return operation(*values)
+
+
+def _name(node: object) -> str | None:
+    """The symbol that a node stands for."""
+    if isinstance(node, sympy.Symbol) or node in (sympy.I, sympy.EulerGamma):
+        return str(
+            node
+        )  # the parser reads "i" as a symbol and "I" as the imaginary unit: here it is the other way round
+    return str(node.func) if isinstance(node, AppliedUndef) and str(node.func) not in _OPERATIONS else None
+
+
+def _approximate(value: Value) -> mpmath.mpc:
+    return mpmath.mpc(mpmath.mpf(value.numerator) / value.denominator) if isinstance(value, Fraction) else value
+
+
+def _bounded(value: Fraction) -> Fraction:
+    if max(value.numerator.bit_length(), value.denominator.bit_length()) > MAX_BITS:
+        raise TooLargeError("an exact number")
+    return value
+
+
+def _exact(*values: Value) -> bool:
+    return all(isinstance(value, Fraction) for value in values)
+
+
+def _plus(a: Value, b: Value) -> Value:
+    return _bounded(a + b) if _exact(a, b) else _approximate(a) + _approximate(b)
+
+
+def _times(a: Value, b: Value) -> Value:
+    return _bounded(a * b) if _exact(a, b) else _approximate(a) * _approximate(b)
+
+
+def _quotient(a: Value, b: Value) -> Value:
+    if not b:
+        raise UnreadableError("division by zero")
+    return _bounded(a / b) if _exact(a, b) else _approximate(a) / _approximate(b)
+
+
+def _folded(operation: Callable[[Value, Value], Value]) -> Callable[..., Value]:
+    def fold(*values: Value) -> Value:
+        total = values[0]
+        for value in values[1:]:
+            total = operation(total, value)
+        return total
+
+    return fold
+
+
+def _power(base: Value, exponent: Value) -> Value:
+    if not base:
+        if _exact(exponent) and exponent >= 0:
+            return Fraction(int(exponent == 0))
+        raise UnreadableError("division by zero")
+    if _exact(base, exponent):
+        if abs(exponent) * max(base.numerator.bit_length(), base.denominator.bit_length()) > MAX_BITS:
+            raise TooLargeError("a power")
+        if (root := _exact_root(base, exponent.denominator)) is not None:
+            return root**exponent.numerator
+    if _exact(exponent) and exponent.denominator % 2 and exponent.denominator > 1 and _is_negative(base):
+        size = _power(-base, exponent)  # an odd root of a negative number is the real one: \sqrt[3]{-8} is -2
+        return -size if exponent.numerator % 2 else size
+    base, exponent = _approximate(base), _approximate(exponent)
+    _check_argument(exponent * mpmath.log(base))
+    return mpmath.power(base, exponent)
+
+
+def _is_negative(value: Value) -> bool:
+    return value < 0 if _exact(value) else value.imag == 0 and value.real < 0
+
+
+def _exact_root(base: Fraction, degree: int) -> Fraction | None:
+    if degree == 1:
+        return base
+    if base < 0 or degree > 100:
+        return None
+    (top, top_is_exact), (bottom, bottom_is_exact) = (
+        sympy.integer_nthroot(part, degree) for part in (base.numerator, base.denominator)
+    )
+    return Fraction(int(top), int(bottom)) if top_is_exact and bottom_is_exact else None
+
+
+def _check_argument(value: mpmath.mpc) -> None:
+    if not abs(value) < MAX_ARGUMENT:
+        raise TooLargeError("an argument")
+
+
+def _function(function: Callable) -> Callable[..., Value]:
+    def apply(value: Value) -> Value:
+        argument = _approximate(value)
+        _check_argument(argument)
+        try:
+            return mpmath.mpc(function(argument))
+        except (ValueError, ZeroDivisionError, OverflowError):
+            raise UnreadableError("not defined there") from None
+
+    return apply
+
+
+def _logarithm(value: Value, base: Value | None = None) -> Value:
+    if not value or base == 0 or base == 1:
+        raise UnreadableError("not defined there")
+    logarithm = mpmath.log(_approximate(value))
+    return logarithm if base is None else _quotient(logarithm, mpmath.log(_approximate(base)))
+
+
+def _integer(value: Value, limit: int = MAX_INTEGER) -> int:
+    if not _exact(value) or value.denominator != 1:
+        raise UnreadableError("not an integer")
+    if abs(value) > limit:
+        raise TooLargeError("an integer")
+    return int(value)
+
+
+def _factorial(value: Value) -> Value:
+    n = _integer(value, MAX_FACTORIAL)
+    if n < 0:
+        raise UnreadableError("not defined there")
+    return _bounded(Fraction(math.factorial(n)))
+
+
+def _binomial(n: Value, k: Value) -> Value:
+    n, k = _integer(n, MAX_FACTORIAL), _integer(k, MAX_FACTORIAL)
+    if n < 0 or k < 0:
+        raise UnreadableError("not defined there")
+    return Fraction(math.comb(n, k))
+
+
+def _real(value: Value) -> Fraction | mpmath.mpf:
+    if _exact(value):
+        return value
+    if value.imag:
+        raise UnreadableError("not real")
+    return value.real
+
+
+def _rounded(rounding: Callable) -> Callable[[Value], Value]:
+    def apply(value: Value) -> Value:
+        real = _real(value)
+        _check_argument(real)
+        return Fraction(int(rounding(real)))
+
+    return apply
+
+
+def _modulo(value: Value, modulus: Value) -> Value:
+    if not modulus:
+        raise UnreadableError("division by zero")
+    return Fraction(_integer(value) % _integer(modulus))
+
+
+def _extreme(choose: Callable) -> Callable[..., Value]:
+    return lambda *values: choose(
+        values, key=lambda value: _approximate(_real(value)).real if _exact(value) else _real(value)
+    )
+
+
+_SAME_NAME = ("sin", "cos", "tan", "cot", "sec", "csc", "asin", "acos", "atan", "acot", "asec", "acsc")
+_SAME_NAME += ("sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "exp")
+_OPERATIONS: dict[object, Callable[..., Value]] = {
+    **{getattr(sympy, name): _function(getattr(mpmath, name)) for name in _SAME_NAME},
+    sympy.Add: _folded(_plus),
+    sympy.Mul: _folded(_times),
+    sympy.Pow: _power,
+    sympy.log: _logarithm,
+    sympy.Abs: lambda value: abs(value) if _exact(value) else mpmath.mpc(abs(value)),
+    sympy.factorial: _factorial,
+    sympy.binomial: _binomial,
+    sympy.floor: _rounded(math.floor),
+    sympy.ceiling: _rounded(math.ceil),
+    sympy.Mod: _modulo,
+    sympy.Max: _extreme(max),
+    sympy.Min: _extreme(min),
+    "gcd": lambda *values: Fraction(math.gcd(*map(_integer, values))),
+    "lcm": lambda *values: Fraction(math.lcm(*map(_integer, values))),
+}
+
+
+# -- digits that can be trusted -------------------------------------------------------------------------------------
+
+
+def _settled(compute: Callable[[], list[Value]]) -> list[Value]:
+    """What compute() gives, at a precision from which on its digits stay the same; rationals are told by then."""
+    before: list[Value] | None = None
+    for precision in PRECISIONS:
+        with mpmath.workdps(precision):
+            values = compute()
+            if _exact(*values):
+                return values
+            settled = [_agreed(rough, fine) for rough, fine in zip(before or [], values, strict=bool(before))]
+            if settled and None not in settled:
+                return settled
+            before = values
+    raise UnreadableError("its digits depend on the precision")
+
+
+def _agreed(rough: Value, fine: Value) -> Value | None:
+    r"""What two precisions agree on, as the rational that it is if it is one: \sqrt{2}\sqrt{8} is 4."""
+    rough, fine = _approximate(rough), _approximate(fine)
+    parts = [_agreed_part(rough.real, fine.real), _agreed_part(rough.imag, fine.imag)]
+    if None in parts:
+        return None
+    rational = _rational(parts[0])
+    return mpmath.mpc(*parts) if rational is None or parts[1] else rational
+
+
+def _agreed_part(rough: mpmath.mpf, fine: mpmath.mpf) -> mpmath.mpf | None:
+    r"""40 digits, or 0 if it was nothing but rounding: \sqrt{8} - 2\sqrt{2} shrinks with the precision, e^{-100} doesn't."""
+    if abs(rough - fine) <= mpmath.mpf(10) ** -40 * abs(fine):
+        return fine
+    return mpmath.mpf(0) if abs(fine) < mpmath.mpf(10) ** -40 * min(1, abs(rough)) else None
+
+
+def _rational(part: mpmath.mpf) -> Fraction | None:
+    """The rational with up to 12 digits above and below the line that part is equal to in 80 digits."""
+    if not part:
+        return Fraction(0)
+    if not 2.0**-80 < abs(part) < 2.0**80:
+        return None
+    sign, mantissa, exponent, _ = part._mpf_
+    exact = Fraction(-int(mantissa) if sign else int(mantissa)) * Fraction(2) ** int(exponent)
+    near = exact.limit_denominator(10**12)
+    return near if abs(exact - near) < Fraction(1, 10**80) else None
