@@ -1,7 +1,7 @@
-"""What a policy is: something that continues a prefix of token ids.
+r"""What a policy is: something that continues a prefix of token ids.
 
 A policy works on token ids, never on text, because text tokenises differently at the edge where two steps meet
-(".\\n\\n" is one Llama token, "." + "\\n\\n" are two): a step is continued from the very tokens that were sampled.
+(".\n\n" is one Llama token, "." + "\n\n" are two): a step is continued from the very tokens that were sampled.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tts.errors import InputError
 # Why a completion ended: the model ended its turn, the stop string appeared, or it ran out of tokens or context.
 Finish = Literal["end", "stop", "length"]
 
-DTYPES = ("auto", "float32", "bfloat16", "float16")
+DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def open_policy(
     engine                  "vllm", "transformers", or "auto": see tts.engines.choose_engine
     revision                of a hub id; pinned to the commit that it is now
     system_prompt           "" for none
-    dtype                   "auto" (float32 on a CPU, the weights' own type on a GPU), "float32", "bfloat16", "float16"
+    dtype                   "auto" (float32 on a CPU, the weights' own type on a GPU), or one of DTYPES
     max_context             tokens of prompt and completion; 0 for the model's own limit, 4,096 at most
     max_num_seqs            requests decoded at once; 0 for the engine's own number
     gpu_memory_utilization  the share of the GPU's memory that vLLM takes
@@ -102,6 +102,8 @@ def open_policy(
     if max_num_seqs < 0:
         raise InputError(f"max_num_seqs={max_num_seqs}: give the number of requests decoded at once, or 0")
     chosen, _ = choose_engine(engine)
+    if dtype == "float64" and chosen == "vllm":
+        raise InputError("dtype='float64' is for engine='transformers' alone: choose float32, or that engine")
     files = open_model(model, revision=revision, max_context=max_context, name=name)
     if chosen == "vllm":
         from tts.engines.vllm import VllmPolicy
@@ -110,9 +112,9 @@ def open_policy(
             files,
             system_prompt=system_prompt,
             dtype=dtype,
-            max_num_seqs=max_num_seqs or 256,
+            max_num_seqs=max_num_seqs,
             gpu_memory_utilization=gpu_memory_utilization,
         )
     from tts.engines.transformers import TransformersPolicy
 
-    return TransformersPolicy(files, system_prompt=system_prompt, dtype=dtype, max_num_seqs=max_num_seqs or 64)
+    return TransformersPolicy(files, system_prompt=system_prompt, dtype=dtype, max_num_seqs=max_num_seqs)

@@ -11,8 +11,8 @@ processes, and when vLLM dies the host dies with it and takes nothing else along
 Messages are msgpack arrays behind a 4-byte length; a frame carries all messages of one tick of the event loop:
     client to host   [id, kind, argument…]     kinds: "sample", "abort", "status"
     host to client   [id, error or null, result]
-A host ends when no client was connected for TTS_ENGINE_IDLE seconds (60), on SIGTERM, or when vLLM fails. The lock file's
-lock is held by whoever starts or runs the host, so its being free means that there is none.
+A host ends when no client was connected for TTS_ENGINE_IDLE seconds (60), on SIGTERM, or when vLLM fails. Whoever
+starts or runs the host holds the lock on its lock file, so where that is free there is none.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _pack, _unpack = msgspec.msgpack.encode, msgspec.msgpack.decode
 
 
 def runtime_directory() -> Path:
-    """Where hosts keep sockets, locks and logs: $TTS_ENGINES, or one directory a user below the system's temporary one."""
+    """Where hosts keep sockets, locks and logs: $TTS_ENGINES, or a directory of the user's below the temporary one."""
     named = os.environ.get("TTS_ENGINES")
     path = Path(named).absolute() if named else Path(tempfile.gettempdir()) / f"tts-engines-{os.getuid()}"
     try:
@@ -57,6 +57,7 @@ def runtime_directory() -> Path:
 
 
 def encode_frame(messages: list) -> bytes:
+    """Messages as the bytes of one frame."""
     body = _pack(messages)
     return len(body).to_bytes(4, "big") + body
 
@@ -74,6 +75,7 @@ class Outbox:
         self._messages: list = []
 
     def send(self, message: list) -> None:
+        """Write message with the others of this tick."""
         if not self._messages:
             asyncio.get_running_loop().call_soon(self._flush)
         self._messages.append(message)
@@ -95,9 +97,11 @@ class Engine(threading.Thread):
         self.served = 0
 
     def put(self, request_id: str, kind: str, arguments: list) -> None:
+        """Queue a request, or the "abort" of one; from any thread."""
         self._inbox.put((request_id, kind, arguments))
 
     def run(self) -> None:
+        """The thread; an error of vLLM's ends the whole process."""
         try:
             while True:
                 self._step()
@@ -122,7 +126,7 @@ class Engine(threading.Thread):
                 break
         for output in self._engine.step() if self._engine.has_unfinished_requests() else ():
             if output.finished:
-                done.append((output.request_id, None, output.outputs[0]))
+                done.append((output.request_id, None, output))
         if done:
             self.served += len(done)
             self._deliver(done)
@@ -156,7 +160,8 @@ def _sample_request(prefix, seed, temperature, top_p, max_tokens, stop, stop_ids
 
 
 def _sample_result(output) -> list:
-    return [list(output.token_ids), list(output.logprobs.logprobs)]
+    completion = output.outputs[0]
+    return [list(completion.token_ids), list(completion.logprobs.logprobs), output.num_cached_tokens or 0]
 
 
 # kind -> (arguments to (prompt ids, SamplingParams), vLLM's finished output to the message's result)
@@ -174,6 +179,7 @@ class Host:
         self._last_seen = time.monotonic()
 
     async def serve(self) -> None:
+        """Start the engine, then serve until SIGTERM or until nobody has been connected for long enough."""
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
         self._engine = Engine(self._spec["settings"], lambda done: loop.call_soon_threadsafe(self._answer, done))
@@ -236,7 +242,6 @@ def run_host(spec_file: Path) -> None:
     spec = json.loads(spec_file.read_text())
     socket = spec_file.with_suffix(".sock")
     socket.unlink(missing_ok=True)
-    spec_file.with_suffix(".pid").write_text(str(os.getpid()))
     try:
         asyncio.run(Host(spec, socket, float(os.environ.get("TTS_ENGINE_IDLE") or 60)).serve())
     except BaseException as error:
@@ -295,6 +300,7 @@ async def _ask_status(socket: Path) -> dict:
 
 
 def main(arguments: list[str]) -> int:
+    """The command line: list, stop, and what a client calls, serve."""
     if arguments[:1] == ["serve"] and len(arguments) == 2:
         run_host(Path(arguments[1]))
     elif arguments == ["stop"]:

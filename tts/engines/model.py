@@ -10,6 +10,7 @@ import json
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -25,9 +26,11 @@ LONGEST = 4096  # tokens of context unless max_context asks for more: MATH solut
 
 # What determines a model's samples; a README or an optimizer state beside them does not.
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
-_SMALL = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-          "added_tokens.json", "vocab.json", "merges.txt", "tokenizer.model", "chat_template.jinja", "chat_template.json",
-          "*.safetensors.index.json", "pytorch_model.bin.index.json")  # fmt: skip
+_SMALL = (
+    *("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
+    *("added_tokens.json", "vocab.json", "merges.txt", "tokenizer.model", "chat_template.jinja", "chat_template.json"),
+    *("model.safetensors.index.json", "pytorch_model.bin.index.json"),
+)
 
 
 @dataclass(frozen=True)
@@ -51,13 +54,14 @@ class Model:
         return Path(huggingface_hub.snapshot_download(name, revision=commit, allow_patterns=[*_SMALL, "*.safetensors"]))
 
     @cached_property
-    def weight_bytes(self) -> int:
-        """The size of the weights on disk; 0 for a hub model whose weights are not here yet."""
-        return sum(file.stat().st_size for pattern in _WEIGHTS for file in self.path.glob(pattern))
+    def is_small(self) -> bool:
+        """Whether one CPU thread is faster than several: up to 64 MiB of weights."""
+        sizes = [file.stat().st_size for pattern in _WEIGHTS for file in self.path.glob(pattern)]
+        return self.hub is None and sum(sizes) <= 64 << 20
 
     @cached_property
     def ends(self) -> tuple[int, ...]:
-        """The ids that end the assistant's turn: every end of sequence that config, generation config or tokenizer name."""
+        """The ids that end the assistant's turn: those that config, generation config or tokenizer name as such."""
         found: set[int] = set()
         for source in (self.config, _read(self.path / "generation_config.json")):
             ids = source.get("eos_token_id")
@@ -113,7 +117,7 @@ class Model:
         )
 
     def _encode_around(self, frame: str, contents: dict[str, str], special: Iterable[str]) -> tuple[int, ...]:
-        """Encode frame, special tokens as such, with its marks replaced by contents, special tokens as ordinary text."""
+        """Encode frame, special tokens as such, its marks replaced by contents, which are ordinary text throughout."""
         longest_first = sorted(special, key=len, reverse=True)
         ids: list[int] = []
         # Between two special tokens the template's text and the content are encoded together, as one piece of text.
@@ -155,13 +159,28 @@ class Model:
         return rendered[0]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The text of sampled ids, special tokens written out, no clean-up: what a stop string is looked for in."""
-        return self.tokenizer.decode(ids, skip_special_tokens=False)
+        """The text of sampled ids, special tokens written out, no clean-up; a step's text follows the text before it.
+
+        (A tokenizer that marks words by a leading space drops that space where a text begins, which a step does not.)
+        """
+        if self._anchor is None:
+            return self.tokenizer.decode(ids, skip_special_tokens=False)
+        anchor, text = self._anchor
+        return self.tokenizer.decode([anchor, *ids], skip_special_tokens=False)[len(text) :]
+
+    @cached_property
+    def _anchor(self) -> tuple[int, str] | None:
+        """(an id, its text) to decode behind, where the first token of a text loses its leading space."""
+        ids = self.tokenizer.encode("a b", add_special_tokens=False).ids
+        whole, first, rest = (
+            self.tokenizer.decode(part, skip_special_tokens=False) for part in (ids, ids[:1], ids[1:])
+        )
+        return None if first + rest == whole else (ids[0], first)
 
     @cached_property
     def _token_texts(self) -> list[str]:
         size = self.tokenizer.get_vocab_size(with_added_tokens=True)
-        return self.tokenizer.decode_batch([[i] for i in range(size)], skip_special_tokens=False)
+        return [self.decode([i]) for i in range(size)]
 
     @cached_property
     def _stop_ids(self) -> dict[str, tuple[frozenset[int], frozenset[int]]]:
@@ -202,8 +221,11 @@ class ModelPolicy:
         self.context = model.context
         self.prompt_settings = {"system_prompt": system_prompt, "date": DATE}
         self.provenance = {"engine": self.engine, **provenance}
+        # Tokens so far: those decoded, and of the prefixes those prefilled and those read from the engine's cache.
+        self.counts: Counter[str] = Counter(decoded=0, prefilled=0, cached=0)
 
     def prompt(self, problem: str) -> tuple[int, ...]:
+        """See Policy.prompt."""
         return self.model.prompt(problem, system_prompt=self.prompt_settings["system_prompt"])
 
     async def sample(
@@ -216,15 +238,17 @@ class ModelPolicy:
         max_tokens: int,
         stop: str | None = None,
     ) -> Completion:
+        """See Policy.sample; an empty completion, finish "length", where the context has no room left."""
         room = min(max_tokens, self.context - len(prefix))
         if not prefix or temperature < 0 or not 0 < top_p <= 1 or max_tokens < 0:
             raise InputError(
-                f"sample() takes a prefix of at least one id (here {len(prefix)}), temperature >= 0 (here {temperature}), "
-                f"0 < top_p <= 1 (here {top_p}) and max_tokens >= 0 (here {max_tokens})"
+                f"sample() takes a prefix of at least one id (given {len(prefix)}), temperature >= 0 ({temperature}), "
+                f"0 < top_p <= 1 ({top_p}) and max_tokens >= 0 ({max_tokens})"
             )
         if room <= 0:
             return Completion((), "", 0.0, "length")
-        ids, logprobs = await self.generate(prefix, seed, temperature, top_p, room, stop)
+        ids, logprobs, cached = await self.generate(prefix, seed, temperature, top_p, room, stop)
+        self.counts.update(decoded=len(ids), prefilled=len(prefix) - cached, cached=cached)
         kept = ids[:-1] if ids[-1] in self.model.ends else ids
         if (position := self.model.stop_position(kept, stop)) is not None:
             return Completion(
@@ -235,10 +259,10 @@ class ModelPolicy:
 
     async def generate(
         self, prefix: Sequence[int], seed: int, temperature: float, top_p: float, max_tokens: int, stop: str | None
-    ) -> tuple[Sequence[int], Sequence[float]]:
-        """At least one id, up to and including an end of the turn, and the log-probability of each.
+    ) -> tuple[Sequence[int], Sequence[float], int]:
+        """(ids, the log-probability of each, how many prefix tokens came from a cache).
 
-        Ids after the stop string are allowed: sample() cuts them off.
+        At least one id, up to and including an end of the turn. Ids after the stop string are allowed: sample() cuts.
         """
         raise NotImplementedError
 

@@ -1,28 +1,28 @@
 """The transformers engine as a policy: in this process, in a thread of its own, on any machine.
 
-It is the plain implementation that the fast one is checked against, and what runs where vLLM can't. Waiting requests are
-grouped by length and decoded together with a key-value cache; a finished row leaves its batch. Each row draws its own
-Gumbel noise from its own seed, so that what is sampled depends on nothing else in the batch.
+It is the plain implementation that the fast one is checked against, and what runs where vLLM can't. Waiting requests
+are grouped by length and decoded together with a key-value cache; a finished row leaves its batch. Each row draws its
+own Gumbel noise from its own seed, so that what is sampled depends on nothing else in the batch, but for rounding:
+another batch shape moves float32 logits by about 1e-6, which may turn one token in a million; with float64 none.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.metadata
 import os
 import queue
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from tts.engines.model import Model, ModelPolicy
 from tts.errors import EngineError
-
-_SMALL = 64 << 20  # bytes of weights up to which one thread is faster than several
 
 
 @dataclass(eq=False)
@@ -50,22 +50,24 @@ class TransformersPolicy(ModelPolicy):
 
     def __init__(self, model: Model, *, system_prompt: str, dtype: str, max_num_seqs: int) -> None:
         self._dtype = dtype
-        self._max_num_seqs = max_num_seqs
+        self._max_num_seqs = max_num_seqs or (128 if model.is_small else 16)
         self._queue: queue.SimpleQueue[_Row | None] | None = None
         provenance = {"dtype": dtype, "version": importlib.metadata.version("transformers")}
         super().__init__(model, system_prompt=system_prompt, provenance=provenance)
 
     async def generate(
         self, prefix: Sequence[int], seed: int, temperature: float, top_p: float, max_tokens: int, stop: str | None
-    ) -> tuple[Sequence[int], Sequence[float]]:
+    ) -> tuple[Sequence[int], Sequence[float], int]:
+        """See ModelPolicy.generate."""
         row = _Row(prefix, seed, temperature, top_p, max_tokens, stop)
         if self._queue is None:
             self._queue = queue.SimpleQueue()
             threading.Thread(target=self._serve, args=(self._queue,), daemon=True).start()
         self._queue.put(row)
-        return await asyncio.wrap_future(row.future)
+        return (*await asyncio.wrap_future(row.future), 0)
 
     async def close(self) -> None:
+        """End the thread, which lets the model go; what waits is answered first."""
         if self._queue is not None:
             self._queue.put(None)
             self._queue = None
@@ -103,7 +105,7 @@ class _Decoder:
         from transformers import AutoModelForCausalLM
 
         self._torch = torch
-        torch.set_num_threads(1 if model.weight_bytes <= _SMALL else len(os.sched_getaffinity(0)))
+        torch.set_num_threads(1 if model.is_small else len(os.sched_getaffinity(0)))
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         if dtype == "auto" and self._device == "cpu":
             dtype = "float32"
@@ -143,7 +145,8 @@ class _Decoder:
                     row.ids.append(token)
                     row.logprobs.append(value)
                     if self._is_done(row):
-                        row.future.set_result((row.ids, row.logprobs))
+                        with contextlib.suppress(InvalidStateError):  # cancelled this very moment
+                            row.future.set_result((row.ids, row.logprobs))
             alive = [i for i, row in enumerate(rows) if not row.future.done()]
             if not alive:
                 return
@@ -155,7 +158,7 @@ class _Decoder:
             mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
 
     def _choose(self, logprobs, rows: list[_Row]):
-        """The next id of each row: argmax of log p / T plus the row's own Gumbel noise, which draws from softmax(log p / T)."""
+        """The next id of each row, drawn from softmax(log p / T): argmax of log p / T plus the row's Gumbel noise."""
         torch = self._torch
         temperatures = torch.tensor(
             [row.temperature or 1.0 for row in rows], dtype=logprobs.dtype, device=logprobs.device

@@ -22,7 +22,6 @@ from tts.engines.model import Model, ModelPolicy
 from tts.errors import EngineError
 
 _ROOT = str(Path(__file__).parents[2])  # the host runs this very tts, wherever it was started from
-_SMALL = 64 << 20  # bytes of weights up to which one thread is faster than several
 
 
 class VllmPolicy(ModelPolicy):
@@ -35,7 +34,7 @@ class VllmPolicy(ModelPolicy):
     ) -> None:
         self._gpu = has_gpu()
         self._dtype = ("auto" if self._gpu else "float32") if dtype == "auto" else dtype
-        self._max_num_seqs = max_num_seqs
+        self._max_num_seqs = max_num_seqs or 256
         self._gpu_memory_utilization = gpu_memory_utilization
         self._link: Link | None = None
         self._opening: asyncio.Task | None = None
@@ -48,7 +47,8 @@ class VllmPolicy(ModelPolicy):
 
     async def generate(
         self, prefix: Sequence[int], seed: int, temperature: float, top_p: float, max_tokens: int, stop: str | None
-    ) -> tuple[Sequence[int], Sequence[float]]:
+    ) -> tuple[Sequence[int], Sequence[float], int]:
+        """See ModelPolicy.generate."""
         stop_ids = list(self.model.ends)
         if stop:
             tokens, _ = self.model.stop_ids(stop)
@@ -59,6 +59,7 @@ class VllmPolicy(ModelPolicy):
         return await link.request("sample", list(prefix), seed, temperature, top_p, max_tokens, stop, stop_ids)
 
     async def close(self) -> None:
+        """End the connection; the host goes on for other clients and ends when it has none."""
         if self._link is not None:
             self._link.close()
             self._link = None
@@ -75,7 +76,7 @@ class VllmPolicy(ModelPolicy):
     async def _open(self) -> Link:
         if self._link is not None:
             self._link.close()
-        self._link = await connect(self._spec(), self._environment())
+        self._link = await connect(await asyncio.to_thread(self._spec), self._environment())
         return self._link
 
     def _spec(self) -> dict:
@@ -121,11 +122,11 @@ class VllmPolicy(ModelPolicy):
             "TOKENIZERS_PARALLELISM": "false",
         }
         if not self._gpu:
-            threads = 1 if self.model.weight_bytes <= _SMALL else len(os.sched_getaffinity(0))
+            threads = 1 if self.model.is_small else len(os.sched_getaffinity(0))
             environment |= {
                 "OMP_NUM_THREADS": str(threads),
                 "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # binding fights with whatever else runs on the same cores
-                "TORCH_COMPILE_DISABLE": "1",  # compiling the rank of a log-probability costs 5 to 20 s and nobody reads it
+                "TORCH_COMPILE_DISABLE": "1",  # 5 to 20 s for the rank of a log-probability, which nobody reads
             }
         return environment
 
@@ -163,6 +164,7 @@ class Link:
         self._listener = self._loop.create_task(self._listen(reader))
 
     def is_open(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether requests of this event loop can go through."""
         return self._loop is loop and not self._listener.done()
 
     async def request(self, kind: str, *arguments: object) -> list:
@@ -202,27 +204,33 @@ class Link:
                     )
 
     def close(self) -> None:
+        """Hang up; the host aborts what is still waiting."""
         if not self._loop.is_closed():
             self._listener.cancel()
 
 
 async def connect(spec: dict, environment: dict[str, str]) -> Link:
-    """A connection to the host of spec; starts it if nobody runs it. Raises EngineError with one line and the log's path."""
+    """A connection to the host of spec, which is started if nobody runs it.
+
+    Raises EngineError, one line with the reason and the log's path, where it does not start.
+    """
     key = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:16]
     base = runtime_directory() / key
     log = base.with_suffix(".log")
-    announced = False
+    began, announced = time.monotonic(), False
     while True:
         try:
             reader, writer = await asyncio.open_unix_connection(base.with_suffix(".sock"))
             await read_frame(reader)  # the greeting: without it the host was about to end
+            if announced:
+                _say(f"vLLM for {spec['name']} is ready after {time.monotonic() - began:.0f} s")
             return Link(reader, writer, f"see {log}")
         except (OSError, asyncio.IncompleteReadError):
             pass
         started = _start_host(spec, environment, base)
         if not announced:
             verb = "starting" if started else "waiting for"
-            print(f"{verb} vLLM for {spec['name']} (about 15 s, longer the first time)", file=sys.stderr, flush=True)
+            _say(f"{verb} vLLM for {spec['name']} (about 15 s, more for large models; log: {log})")
             announced = True
         if started:
             while started.poll() is None and not base.with_suffix(".sock").exists():
@@ -230,6 +238,10 @@ async def connect(spec: dict, environment: dict[str, str]) -> Link:
             if started.poll() is not None:
                 raise EngineError(f"vLLM for {spec['name']} did not start ({_reason(base)}): see {log}")
         await asyncio.sleep(0.1)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _start_host(spec: dict, environment: dict[str, str], base: Path) -> subprocess.Popen | None:
@@ -240,7 +252,7 @@ def _start_host(spec: dict, environment: dict[str, str], base: Path) -> subproce
         except BlockingIOError:
             return None
         # The host inherits the locked file: the lock lives exactly as long as the host does.
-        for suffix in (".sock", ".error"):
+        for suffix in (".sock", ".error", ".pid"):
             base.with_suffix(suffix).unlink(missing_ok=True)
         base.with_suffix(".json").write_text(json.dumps(spec, indent=1))
         with base.with_suffix(".log").open("w") as log:
@@ -258,6 +270,7 @@ def _start_host(spec: dict, environment: dict[str, str], base: Path) -> subproce
                 pass_fds=[lock.fileno()],
                 start_new_session=True,
             )
+        base.with_suffix(".pid").write_text(str(process.pid))
     threading.Thread(target=process.wait, daemon=True).start()  # so that it never stays as a zombie
     return process
 
