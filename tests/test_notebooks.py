@@ -67,7 +67,7 @@ def test_majority_voting_through_vllm_then_from_the_store_alone(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"n_max": 0}, "n is 0"),
+        ({"n_max": 0}, "n_max is 0"),
         ({"engine": "vlllm"}, "vlllm"),
         ({"policy_model": "no/where/at-all"}, "no/where/at-all"),
         ({"problems": "missing.jsonl"}, "there is no file missing.jsonl"),

@@ -33,7 +33,10 @@ def test_embedded_benchmark():
 
 
 def test_local_file_in_order_and_optional_columns(tmp_path):
-    rows = [{"problem": "1+1?", "answer": "2", "level": "Level 3", "type": "Algebra"}, {"problem": "2+2?", "answer": "4"}]
+    rows = [
+        {"problem": "1+1?", "answer": "2", "level": "Level 3", "type": "Algebra"},
+        {"problem": "2+2?", "answer": "4"},
+    ]
     path = write(tmp_path / "mine.jsonl", rows)
     assert load_problems(path) == [
         Problem(id="line 1", text="1+1?", answer="2", subject="Algebra", level=3),

@@ -9,6 +9,7 @@ from tts.errors import EngineError, InputError
 from tts.policy import Completion
 from tts.problems import Problem
 from tts.store import Store
+from tts.strategies import beam_search, dvts
 
 PROBLEMS = [Problem(id=f"p{i}", text=f"{i} + 1?", answer=str(i + 1)) for i in range(6)]
 
@@ -108,7 +109,7 @@ def test_a_problem_that_fails_twice_stays_in_the_table_and_is_tried_by_the_next_
 
 
 def test_an_engine_that_fails_from_the_start_stops_the_run(tmp_path):
-    policy = Scripted(fail={i: 99 for i in range(6)})
+    policy = Scripted(fail=dict.fromkeys(range(6), 99))
     with pytest.raises(EngineError, match=r"first 3 problems failed \(the engine died\); what is stored is kept"):
         sample(policy, tmp_path, concurrency=1)
     assert len({problem for problem, _ in policy.calls}) == 3
@@ -146,6 +147,42 @@ def test_what_there_is_to_do_is_said_before(tmp_path, capsys):
     sample(Scripted(), tmp_path, n=2)
     sample(Scripted(), tmp_path, n=5)
     assert "scripted: 12 samples stored, 18 to make" in capsys.readouterr().err
+
+
+class Scorer:
+    name, fingerprint = "scorer", "beef"
+
+    async def score(self, problem, steps, *, known=()):
+        return [*known, *(len(step) % 7 / 7 for step in steps[len(known) :])]
+
+
+def search(policy, folder, strategy=beam_search, **settings):
+    run = runs.search(PROBLEMS, strategy, policy, Scorer(), Store(folder), max_tokens=99, depth=3, **settings)
+    return asyncio.run(run)
+
+
+@pytest.mark.parametrize("strategy", [beam_search, dvts])
+def test_searches_are_stored_whole_and_made_once(tmp_path, strategy):
+    first = search(Scripted(), tmp_path, strategy, n=4, width=2)
+    assert [found.problem for found in first] == [problem.id for problem in PROBLEMS]
+    assert all(found.nodes for found in first)
+    policy = Scripted()
+    assert search(policy, tmp_path, strategy, n=4, width=2) == first
+    assert policy.calls == []
+
+
+@pytest.mark.parametrize("change", [{"n": 8}, {"width": 4}, {"strategy": dvts}, {"seed": 1}, {"temperature": 0.5}])
+def test_a_changed_search_is_another(tmp_path, change):
+    search(Scripted(), tmp_path, n=4, width=2)
+    policy = Scripted()
+    search(policy, tmp_path, **{"n": 4, "width": 2} | change)
+    assert policy.calls
+
+
+def test_a_failed_search_stays_in_its_place(tmp_path):
+    found = search(Scripted(fail={2: 99}), tmp_path, n=4)
+    assert [item is None for item in found] == [False, False, True, False, False, False]
+    assert None not in search(Scripted(), tmp_path, n=4)
 
 
 @pytest.mark.parametrize(

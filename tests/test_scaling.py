@@ -87,7 +87,7 @@ def test_pass_at_k_formula_at_size():
 
 
 def test_mean_interval_covers_as_often_as_it_says():
-    """300 benchmarks of 100 problems, each solved with its own chance: 95 % intervals hold the true mean 95 times in 100."""
+    """300 benchmarks of 100 problems, each with its own chance: 95 % intervals hold the true mean 95 times in 100."""
     rng = np.random.default_rng(5)
     hits = 0
     for _ in range(300):

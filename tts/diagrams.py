@@ -1,4 +1,4 @@
-"""The writeup's diagrams, drawn: how the three searches grow (its figure 3) and how the parts work together (figure 4)."""
+"""The writeup's diagrams, drawn: how the three searches grow (figure 3) and how the parts work together (figure 4)."""
 
 from __future__ import annotations
 
@@ -60,9 +60,23 @@ def _tree(ax: Axes, nodes: list[tuple[float, int, int | None, str]]) -> None:
         if parent is not None:
             above = nodes[parent]
             colour = PALE if state == "dropped" else INK
-            ax.plot([above[0], x], [-above[1], -depth], color=colour, lw=1.3, ls=":" if state == "dropped" else "-", zorder=1)
+            ax.plot(
+                [above[0], x],
+                [-above[1], -depth],
+                color=colour,
+                lw=1.3,
+                ls=":" if state == "dropped" else "-",
+                zorder=1,
+            )
         marker, size, colour = style[state]
-        ax.scatter([x], [-depth], marker="s" if parent is None else marker, s=size, color=INK if parent is None else colour, zorder=2)
+        ax.scatter(
+            [x],
+            [-depth],
+            marker="s" if parent is None else marker,
+            s=size,
+            color=INK if parent is None else colour,
+            zorder=2,
+        )
     roots = [node for node in nodes if node[2] is None]
     ax.text(1.5, 0.42, "problem" if len(roots) == 1 else "problem, once a tree", ha="center", fontsize=9, color=INK)
     ax.set(xlim=(-0.6, 3.6), ylim=(-5.6, 0.8))

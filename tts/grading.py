@@ -21,8 +21,8 @@ def grade(samples: pd.DataFrame, problems: Sequence[Problem]) -> pd.DataFrame:
     key      its canonical key, None where there is no answer
     status   how the answer was read (tts.answers); "none" where there is no answer
     correct  key equals the gold answer's key
-    outcome  right, wrong, or why there is no answer: unboxed (ended its turn without one, or with an empty box), truncated
-             (out of tokens), failed (engine)
+    outcome  right, wrong, or why there is no answer: unboxed (ended its turn without one, or with an empty box),
+             truncated (out of tokens), failed (engine)
     """
     answers = [extract_answer(text) if isinstance(text, str) else None for text in samples.text]
     read = canonical_keys(answers)
@@ -57,7 +57,7 @@ def outcome_shares(graded: pd.DataFrame) -> pd.Series:
 
 
 def vote_codes(graded: pd.DataFrame, problems: Sequence[Problem]) -> tuple[np.ndarray, np.ndarray]:
-    """Integer answer codes (P, S) of the samples and (P,) of the gold answers, in the order of problems (tts.scaling)."""
+    """Integer answer codes (tts.scaling), (P, S) of the samples and (P,) of the gold answers, in the order of problems."""
     gold = gold_keys(problems)
     rows = graded.groupby("problem", sort=False).key.agg(list)
     return answer_codes([rows[problem.id] for problem in problems], [gold[problem.id] for problem in problems])

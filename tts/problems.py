@@ -36,7 +36,7 @@ def load_problems(source: str, *, n: int = 0) -> list[Problem]:
 
     source  "tiny/test" or "tiny/dev" (the embedded benchmark), the path of a JSON-lines file, or a hub data set as
             "owner/name", "owner/name@revision" or "owner/name@revision:split" (revision main, split test by default)
-    Each row needs `problem` and `answer`; `unique_id` (or `id`), `solution`, `subject` and `level` are read where present.
+    Each row needs `problem` and `answer`; `unique_id` (or `id`), `solution`, `subject` and `level` are optional.
     """
     if n < 0:
         raise InputError(f"n_problems is {n}: give the number of problems, or 0 for all of them")
@@ -48,14 +48,17 @@ def load_problems(source: str, *, n: int = 0) -> list[Problem]:
         rows = _read_hub(source)
     else:
         raise InputError(
-            f"problems={source!r} is no file and no data set: give {', '.join(EMBEDDED)}, a .jsonl path or a hub id owner/name"
+            f"problems={source!r} is no file and no data set: "
+            f"give {', '.join(EMBEDDED)}, a .jsonl path or a hub id owner/name"
         )
     problems: list[Problem] = []
     seen: dict[str, str] = {}
     for where, row in rows:
         problem = _problem(row, where, source)
         if problem.id in seen:
-            raise InputError(f"problems: {source} has the id {problem.id!r} twice ({seen[problem.id]} and {where}): make them unique")
+            raise InputError(
+                f"problems: {source} has the id {problem.id!r} twice ({seen[problem.id]} and {where}): make them unique"
+            )
         seen[problem.id] = where
         problems.append(problem)
         if len(problems) == n:
@@ -72,7 +75,9 @@ def _problem(row: Mapping[str, object], where: str, source: str) -> Problem:
         value = row.get(column)
         if not isinstance(value, str) or not value.strip():
             found = ", ".join(row) or "nothing"
-            raise InputError(f"problems: {source}, {where}: no text in column `{column}` (found {found}): every row needs it")
+            raise InputError(
+                f"problems: {source}, {where}: no text in column `{column}` (found {found}): every row needs it"
+            )
     level = str(row.get("level") or "0").removeprefix("Level ")
     return Problem(
         id=str(row.get("unique_id") or row.get("id") or where),
@@ -94,9 +99,13 @@ def _read_json_lines(path: Path) -> Iterator[tuple[str, Mapping[str, object]]]:
             try:
                 row = json.loads(line)
             except ValueError as error:
-                raise InputError(f"problems: {path}, line {number} is not JSON ({error}): is the file cut off?") from None
+                raise InputError(
+                    f"problems: {path}, line {number} is not JSON ({error}): is the file cut off?"
+                ) from None
             if not isinstance(row, dict):
-                raise InputError(f"problems: {path}, line {number} is no JSON object: give one with `problem` and `answer`")
+                raise InputError(
+                    f"problems: {path}, line {number} is no JSON object: give one with `problem` and `answer`"
+                )
             yield f"line {number}", row
 
 
@@ -110,7 +119,8 @@ def _read_hub(source: str) -> Iterator[tuple[str, Mapping[str, object]]]:
     except Exception as error:  # every release raises others; the user needs the one line
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"problems: the hub data set {source} can't be read ({reason}): check its name and the network, or give a local .jsonl"
+            f"problems: the hub data set {source} can't be read ({reason}): "
+            "check its name and the network, or give a local .jsonl"
         ) from None
     for number, row in enumerate(table, start=1):
         yield f"row {number}", row

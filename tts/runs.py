@@ -1,4 +1,4 @@
-"""Many problems at once, each stored as soon as it is done: the only place where policies and scorers meet the store."""
+"""Many problems at once, each stored when it is done: the only place where policies and scorers meet the store."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from tqdm import tqdm
 
 from tts.errors import EngineError, InputError
 from tts.policy import Completion, Policy
+from tts.prm import StepScorer
 from tts.problems import Problem
 from tts.seeds import sample_seed
 from tts.store import Key, Record, Store, Table
+from tts.tree import Search
 
 ATTEMPTS = 2  # a problem whose engine call fails is tried once more, then recorded as failed
 GIVE_UP = 3  # so many failed problems with none that succeeded: the engine is broken, not the problem
@@ -35,7 +37,7 @@ async def sample(
 
     Returns one row a sample, ordered by problem and index, with the columns problem (id), index, text, tokens, logprob,
     finish ("end", "stop", "length"; "failed" with the reason in error). concurrency counts problems in flight.
-    A sample's key is free of n, PRM and vote: every method shares the samples, and a larger n adds the missing ones only.
+    A sample's key is free of n, PRM and vote: all methods share the samples, and a larger n adds the missing ones.
     """
     check_sampling(n=n, temperature=temperature, top_p=top_p, max_tokens=max_tokens, concurrency=concurrency)
     table = store.table("samples", sample_settings(policy, seed, temperature, top_p, max_tokens))
@@ -78,6 +80,59 @@ async def sample(
     )
 
 
+async def search(
+    problems: Sequence[Problem],
+    strategy: Callable[..., Awaitable[Search]],
+    policy: Policy,
+    prm: StepScorer,
+    store: Store,
+    *,
+    n: int,
+    width: int = 4,
+    depth: int = 40,
+    temperature: float = 0.8,
+    top_p: float = 1.0,
+    max_tokens: int = 2048,
+    seed: int = 0,
+    concurrency: int = 16,
+) -> list[Search | None]:
+    """One search a problem, in their order; stored ones are read, missing ones made and stored; None is a failed one.
+
+    strategy is tts.strategies.beam_search or dvts; a record holds the whole tree. concurrency counts problems in flight.
+    """
+    check_sampling(n=n, temperature=temperature, top_p=top_p, max_tokens=max_tokens, concurrency=concurrency)
+    name = strategy.__name__
+    settings = sample_settings(policy, seed, temperature, top_p, max_tokens)
+    settings |= {"strategy": name, "prm": prm.fingerprint, "n": int(n), "width": int(width), "depth": int(depth)}
+    table = store.table("searches", settings)
+    stored = table.read()
+    wanted = {problem: [(problem.hash,)] for problem in problems}
+    todo = {problem: 1 for problem, [key] in wanted.items() if _is_missing(stored, key)}
+
+    async def one(problem: Problem) -> list[Record]:
+        found = await strategy(
+            problem,
+            policy,
+            prm,
+            n=n,
+            width=width,
+            depth=depth,
+            temperature=temperature,
+            top_p=top_p,
+            max_tokens=max_tokens,
+            seed=seed,
+        )
+        made_by = dict(policy.provenance)
+        return [{"key": wanted[problem][0], "problem": problem.id, "search": found.to_dict(), "made_by": made_by}]
+
+    _say(f"{name}, n = {n}: {len(problems) - len(todo):,} searches stored, {len(todo):,} to make")
+    await _run_all(todo, one, wanted, table, concurrency=concurrency, label=f"{name} n={n}")
+    records = table.read() if todo else stored
+    _warn_if_mixed(records, wanted)
+    found = [records[key].get("search") for [key] in wanted.values()]
+    return [Search.from_dict(record) if record else None for record in found]
+
+
 def check_sampling(*, n: int, temperature: float, top_p: float, max_tokens: int, concurrency: int) -> None:
     """Refuse settings that no engine can follow, before any of them is started."""
     for name, value in (("n", n), ("max_tokens", max_tokens), ("concurrency", concurrency)):
@@ -110,7 +165,7 @@ async def _run_all(
     concurrency: int,
     label: str,
 ) -> None:
-    """Run one(problem) for all of todo (problem -> its share of the work), appending each problem's records when it is done."""
+    """Run one(problem) for all of todo (problem -> its share of the work), appending its records when it is done."""
     places = asyncio.Semaphore(concurrency)
     succeeded = failed = 0
 
@@ -130,7 +185,9 @@ async def _run_all(
             table.append(records)
             bar.update(todo[problem])
             if failed >= GIVE_UP and not succeeded:
-                raise EngineError(f"the first {failed} problems failed ({reason}); what is stored is kept, a rerun resumes")
+                raise EngineError(
+                    f"the first {failed} problems failed ({reason}); what is stored is kept, a rerun resumes"
+                )
 
     # Plain text on stderr, also in a notebook: widgets would stay in the stored notebook.
     with tqdm(total=sum(todo.values()), desc=label, disable=not todo, mininterval=1, file=sys.stderr) as bar:
@@ -174,7 +231,7 @@ def _failed_record(problem: Problem, key: Key, reason: str) -> Record:
 
 
 def _warn_if_mixed(records: Mapping[Key, Record], wanted: Mapping[Problem, Sequence[Key]]) -> None:
-    """Engine, dtype and versions are not part of a key, since they should not matter; where they are mixed, the reader knows."""
+    """Engine, dtype and versions should not matter, so no key has them; where they are mixed, the reader is told."""
     makers = {
         ", ".join(f"{name} {value}" for name, value in records[key]["made_by"].items())
         for keys in wanted.values()

@@ -51,8 +51,8 @@ def vote_curve(
 ) -> np.ndarray:
     """Accuracy of a vote among n of the S solutions, for each problem and n: (P, len(ns)) of values in [0, 1].
 
-    Each value is the mean over `draws` random orders of the solutions, the first n of which vote as tts.voting defines; so
-    n = S averages over the ways in which ties fall. scores (P, S), at least 0, for the rules that use them.
+    Each value is the mean over `draws` random orders of the solutions, the first n of which vote as tts.voting defines;
+    so n = S averages over the ways in which ties fall. scores (P, S), at least 0, for the rules that use them.
     """
     problems, samples = codes.shape
     if rule != "majority" and (scores is None or scores.shape != codes.shape):
@@ -88,7 +88,7 @@ def vote_curve(
 
 
 def pass_at_k(correct: np.ndarray, ks: Sequence[int]) -> np.ndarray:
-    """Unbiased pass@k for each problem: 1 - C(S - c, k) / C(S, k), c of S solutions right; correct (P, S) -> (P, len(ks)).
+    """Unbiased pass@k of each problem: 1 - C(S - c, k) / C(S, k), c of S solutions right; (P, S) -> (P, len(ks)).
 
     Source: Chen et al. 2021, arXiv 2107.03374, equation 1.
     """
@@ -109,8 +109,8 @@ def _log_choose(n: np.ndarray | int, k: np.ndarray) -> np.ndarray:
 def mean_interval(values: np.ndarray, *, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> np.ndarray:
     """Mean over problems with its bootstrap interval: values (P, ...) -> (3, ...): mean, low, high.
 
-    Problems are resampled, because they are what a new benchmark would draw again. Average over seeds before, so that the
-    seeds stay nested in their problem; pass a difference of two methods on the same problems for a paired interval.
+    Problems are resampled, because they are what a new benchmark would draw again. Average over seeds before, so that
+    the seeds stay nested in their problem; pass a difference of two methods on the same problems for a paired interval.
     """
     values = np.asarray(values, dtype=float)
     if not len(values):

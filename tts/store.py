@@ -4,8 +4,8 @@
     store/<kind>/<hash>/settings.json  what determines the records (models, prompt, sampling settings), in plain JSON
     store/<kind>/<hash>/records.jsonl  one record a line, in the order in which they were finished
 
-A record is identified inside its table by its `key` (a list such as [problem hash, sample index]). A failed attempt is a
-record too (`error` is set); a later success takes its place. Records are never changed or removed.
+A record is identified inside its table by its `key` (a list such as [problem hash, sample index]). A failed attempt is
+a record too (`error` is set); a later success takes its place. Records are never changed or removed.
 """
 
 from __future__ import annotations
@@ -97,12 +97,12 @@ class Table:
                     raise
         except OSError as error:
             raise InputError(
-                f"store: can't write {self.path} ({error.strerror}): free some space or name another folder in `store`; "
-                "what was finished before is kept"
+                f"store: can't write {self.path} ({error.strerror}): free some space or name another folder in `store`;"
+                " what was finished before is kept"
             ) from error
 
     def dataset(self) -> datasets.Dataset:
-        """The records of read() as a Hugging Face data set; a key's parts are joined by "/", since columns have one type."""
+        """The records of read() as a Hugging Face data set; a key's parts are joined by "/": a column has one type."""
         import datasets  # slow to import, and only a reader who asks for it needs it
 
         return datasets.Dataset.from_list(

@@ -1,7 +1,7 @@
 """Three ways to choose one answer from a problem's solutions. Pure: answers' keys and scores in, one key out.
 
-A solution without an answer (key None: no box, truncated, failed) has no vote and is never chosen. Ties go to the answer
-that comes first in the order of the draw. No solution with an answer: None, which is graded as wrong.
+A solution without an answer (key None: no box, truncated, failed) has no vote and is never chosen. Ties go to the
+answer that comes first in the order of the draw. No solution with an answer: None, which is graded as wrong.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def majority(keys: Sequence[Hashable | None]) -> Hashable | None:
 def weighted(keys: Sequence[Hashable | None], scores: Sequence[float]) -> Hashable | None:
     """Weighted Best-of-N: argmax over answers a of the sum over solutions i of 1[a_i = a] * RM(p, s_i).
 
-    scores: one a solution, its step scores reduced, at least 0. Source: the writeup, "Weighted Best-of-N"; Li et al. 2023.
+    scores: one a solution, its step scores reduced, at least 0. Source: the writeup, "Weighted Best-of-N".
     """
     totals: dict[Hashable, float] = {}  # in order of first appearance, so that max() settles ties as stated
     for key, score in zip(keys, scores, strict=True):
