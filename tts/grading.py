@@ -57,7 +57,7 @@ def outcome_shares(graded: pd.DataFrame) -> pd.Series:
 
 
 def vote_codes(graded: pd.DataFrame, problems: Sequence[Problem]) -> tuple[np.ndarray, np.ndarray]:
-    """Integer answer codes (tts.scaling), (P, S) of the samples and (P,) of the gold answers, in the order of problems."""
+    """Answer codes (tts.scaling): (P, S) of the samples and (P,) of the gold answers, in the order of problems."""
     gold = gold_keys(problems)
     rows = graded.groupby("problem", sort=False).key.agg(list)
     return answer_codes([rows[problem.id] for problem in problems], [gold[problem.id] for problem in problems])

@@ -98,7 +98,7 @@ async def search(
 ) -> list[Search | None]:
     """One search a problem, in their order; stored ones are read, missing ones made and stored; None is a failed one.
 
-    strategy is tts.strategies.beam_search or dvts; a record holds the whole tree. concurrency counts problems in flight.
+    strategy is tts.strategies.beam_search or dvts; a record holds the whole tree. concurrency: problems in flight.
     """
     check_sampling(n=n, temperature=temperature, top_p=top_p, max_tokens=max_tokens, concurrency=concurrency)
     name = strategy.__name__
