@@ -199,7 +199,7 @@ def environment(root: Path) -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="tts-") as scratch:  # short: sockets lie in it
         kernel = Path(scratch) / "kernels" / "python3"
         kernel.mkdir(parents=True)
-        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        argv = [sys.executable, "-m", "ipykernel_launcher", "--log-level=CRITICAL", "-f", "{connection_file}"]
         about = {
             "display_name": "Python 3 (ipykernel)",
             "language": "python",
