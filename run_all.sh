@@ -56,7 +56,7 @@ if [ $command = clean ]; then
   for path in .venv build figures/local .pytest_cache .ruff_cache .hypothesis ./*.egg-info notebooks/.ipynb_checkpoints; do
     remove "$path"
   done
-  find tts tests .ci -name __pycache__ -type d -prune -print | while IFS= read -r path; do remove "$path"; done
+  find . -name .git -prune -o -name __pycache__ -type d -prune -print | while IFS= read -r path; do remove "$path"; done
   if [ $with_store = yes ]; then remove store; elif [ -d store ]; then
     echo "kept: $(du -sh store | cut -f 1)  store (the samples and scores; --store removes it)"
   fi

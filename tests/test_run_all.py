@@ -1,0 +1,240 @@
+"""run_all.sh: its words, its set-up (against a Python that only writes down what it was asked), and a real run."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_packaging import KINDS, pinned, pins
+from toys import files, make_notebook, make_repository
+
+# Stands for python3.11: makes environments in which it is itself the Python, and notes every call.
+STAND_IN = """#!/bin/bash
+printf '%s\\n' "$*" | head -n 1 >>"$CALLS"
+case "$*" in
+  "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
+  *" install "*"$FAILING"*) [ -z "$FAILING" ] || { echo "ERROR: No space left on device"; exit 1; } ;;
+esac
+"""
+
+
+@pytest.fixture
+def repository(tmp_path):
+    return make_repository(tmp_path / "a repo")
+
+
+@pytest.fixture
+def stand_in(tmp_path, monkeypatch):
+    """The folder with the stand-in; the calls it got are in `calls` beside it."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in ("python3.11", "nvidia-smi"):
+        (folder / name).write_text(STAND_IN if name[0] == "p" else "#!/bin/bash\nexit 1\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
+    monkeypatch.setenv("FAILING", "")
+    return folder
+
+
+def run_all(repository, *arguments, cwd="/", **environment):
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("TTS_") and name not in ("VIRTUAL_ENV", "CONDA_PREFIX")
+    }
+    return subprocess.run(
+        ["bash", str(repository / "run_all.sh"), *arguments],
+        cwd=cwd,
+        env=clean | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def calls(repository):
+    """What the stand-in was asked to do since the last look, without mere checks."""
+    path = repository.parent / "calls"
+    lines = path.read_text().splitlines() if path.exists() else []
+    path.unlink(missing_ok=True)
+    return [line for line in lines if not line.startswith(("-c", "-m pip --version"))]
+
+
+def test_help_sets_nothing_up(repository, stand_in):
+    done = run_all(repository, "--help")
+    assert done.returncode == 0
+    assert "--profile NAME" in done.stdout
+    assert done.stdout == run_all(repository, "test", "-h").stdout
+    assert calls(repository) == []
+    assert not (repository / ".venv").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["bogus"], "'bogus' is not known here; see ./run_all.sh --help"),
+        (["--profile"], "--profile needs a value; see ./run_all.sh --help"),
+        (["--profile", "nope"], "profile 'nope' is not known: choose one of default full misspelt smoke wrong_type "),
+        (["--machine", "toaster"], "machine 'toaster' is not known: choose cpu, gpu or portable"),
+        (["clean", "--all"], "'--all' is not known here; see ./run_all.sh --help"),
+        (["--store"], "'--store' is not known here; see ./run_all.sh --help"),
+    ],
+)
+def test_bad_usage_is_one_line_and_sets_nothing_up(repository, stand_in, arguments, message):
+    done = run_all(repository, *arguments)
+    assert (done.returncode, done.stderr) == (2, f"run_all: {message}\n")
+    assert calls(repository) == []
+
+
+def test_sets_up_once(repository, stand_in):
+    first = run_all(repository, "--machine", "portable", "--only", "03")
+    assert first.returncode == 0, first.stderr
+    assert "as asked: this machine runs without vLLM" in first.stderr
+    asked = calls(repository)
+    assert asked[0] == "-m venv .venv"
+    assert ["--no-deps" in line for line in asked[1:-1]] == [True, True, True]
+    assert "--retries 0 --extra-index-url" in asked[1]  # torch alone
+    assert asked[2].endswith("-r requirements-portable.txt")
+    assert asked[3].endswith("--no-build-isolation -e .")
+    assert asked[-1] == "-m tts.runner --profile default --only 03"
+
+    second = run_all(repository, "--machine", "portable")
+    assert second.stderr == ""
+    assert calls(repository) == ["-m tts.runner --profile default --only "]
+
+    (repository / "requirements-portable.txt").write_text("torch==9\n")  # other pins: installed, nothing made anew
+    assert run_all(repository, "--machine", "portable").returncode == 0
+    assert [line.split()[1] for line in calls(repository)] == ["pip", "pip", "pip", "tts.runner"]
+
+
+def test_gpu_torch_comes_from_the_ordinary_index(repository, stand_in):
+    (stand_in / "nvidia-smi").write_text("#!/bin/bash\n")
+    done = run_all(repository)
+    assert done.returncode == 0, done.stderr
+    if sys.platform == "linux":
+        assert "NVIDIA GPU found: vLLM is the engine" in done.stderr
+        asked = calls(repository)
+        assert not any("index" in line for line in asked)
+        assert asked[2].endswith("-r requirements-gpu.txt")
+
+
+def test_failed_set_up_is_one_line_and_a_rerun_goes_on(repository, stand_in):
+    done = run_all(repository, "--machine", "cpu", FAILING="requirements-cpu.txt")
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("run_all: pip failed: ERROR: No space left on device (log: ")
+    assert calls(repository)[-1].endswith("-r requirements-cpu.txt")  # went no further
+
+    # What a killed pip leaves: files, and no RECORD of them.
+    for name, record in (("half-1.dist-info", ""), ("whole-1.dist-info", "whole.py,,\n")):
+        folder = repository / ".venv" / "lib" / "python3.11" / "site-packages" / name
+        folder.mkdir(parents=True)
+        (folder / "RECORD").write_text(record)
+    done = run_all(repository, "--machine", "cpu")
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[1] for line in calls(repository)] == [
+        "pip",
+        "pip",
+        "pip",
+        "tts.runner",
+    ]  # kept the environment
+    assert [path.name for path in folder.parent.iterdir()] == ["whole-1.dist-info"]
+
+
+def test_environment_that_does_not_work_is_made_anew(repository, stand_in):
+    (repository / ".venv" / "bin").mkdir(parents=True)
+    (repository / ".venv" / "bin" / "python").symlink_to("/nowhere/python")
+    done = run_all(repository, "--machine", "cpu")
+    assert done.returncode == 0, done.stderr
+    assert "does not work, making it anew" in done.stderr
+    assert calls(repository)[0] == "-m venv .venv"
+
+
+def test_repository_that_moved_is_set_up_again(repository, stand_in):
+    run_all(repository, "--machine", "cpu")
+    calls(repository)
+    moved = repository.rename(repository.parent / "moved")
+    assert run_all(moved, "--machine", "cpu").returncode == 0
+    assert calls(moved)[-2].endswith("-e .")
+
+
+def test_no_python_says_what_to_install(repository, tmp_path):
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("bash", "uname", "grep", "cksum", "cat", "dirname", "ls", "sed", "tr", "wc", "head", "rm"):
+        (tools / name).symlink_to(shutil.which(name))
+    done = run_all(repository, "--machine", "cpu", PATH=str(tools))
+    assert done.returncode == 1
+    assert "needs Python 3.11 or 3.12 with venv and pip: install it" in done.stderr
+
+
+def test_commands_reach_their_programs(repository, stand_in):
+    assert run_all(repository, "bench", "--quick", "--machine", "x").returncode == 0
+    assert calls(repository)[-1] == "-m tts.bench --quick --machine x"
+    assert run_all(repository, "test", "-k", "one or two").returncode == 0
+    assert calls(repository) == ["-m ruff check .", "-m ruff format --check .", "-m pytest -k one or two"]
+
+
+def test_clean_says_what_goes_and_keeps_what_counts(repository):
+    make_notebook(repository, "01_one")
+    made = (".venv/x", "build/default/x", "figures/local/x", "tts/__pycache__/x", "tts.egg-info/x", ".ruff_cache/x")
+    kept = ("figures/01.png", "figures/full/01.png", "store/samples/x", "tts/tiny/models/x")
+    for name in (*made, *kept):
+        (repository / name).parent.mkdir(parents=True, exist_ok=True)
+        (repository / name).write_text("x" * 3000)
+    before = files(repository)
+    done = run_all(repository, "clean", TTS_STORE="/elsewhere")
+    assert done.returncode == 0, done.stderr
+    assert files(repository) == {name: text for name, text in before.items() if name not in made}
+    for name in (".venv", "build", "figures/local", "tts/__pycache__", "tts.egg-info", ".ruff_cache"):
+        assert any(line.split()[-1].endswith(name) and "K" in line for line in done.stdout.splitlines()), name
+    assert "store (the samples and scores; --store removes it)" in done.stdout
+    assert "TTS_STORE=/elsewhere lies elsewhere" in done.stdout
+
+    done = run_all(repository, "clean", "--store")
+    assert not (repository / "store").exists()
+    assert "store" in done.stdout
+    assert run_all(repository, "clean", "--store").returncode == 0
+
+
+def test_clean_never_removes_what_is_committed(repository):
+    (repository / "build").mkdir()
+    (repository / "build" / "mine").write_text("x")
+    for command in (["init", "-q"], ["add", "-f", "build"]):
+        subprocess.run(["git", *command], cwd=repository, check=True)
+    done = run_all(repository, "clean")
+    assert "build is committed: left" in done.stderr
+    assert (repository / "build" / "mine").exists()
+
+
+def test_active_environment_with_the_packages_is_used_as_it_is(repository, tmp_path):
+    installed = pins.installed()
+    kinds = [kind for kind in KINDS if all(installed.get(n, ("",))[0] == v for n, v in pinned(kind).items())]
+    if not kinds:
+        pytest.skip("runs where one of the requirements files is what is installed")
+    make_notebook(repository, "01_one")
+    environment = {"VIRTUAL_ENV": sys.prefix, "HOME": str(tmp_path / "home")}
+    done = run_all(repository, "--machine", kinds[0], cwd=tmp_path, **environment)
+    assert done.returncode == 0, done.stderr
+    assert not (repository / ".venv").exists()
+    assert (repository / "figures" / "01_one.png").exists()
+    assert "01_one" in done.stdout
+    assert not Path(tmp_path, "home").exists() or not list(Path(tmp_path, "home").glob("*.json"))
+
+    done = run_all(repository, "--machine", kinds[0], "--profile", "misspelt", cwd=tmp_path, **environment)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+
+
+def test_active_environment_that_lacks_packages_is_left_alone(repository, stand_in, tmp_path):
+    active = tmp_path / "active" / "bin"
+    active.mkdir(parents=True)
+    (active / "python").symlink_to(sys.executable)
+    (repository / "requirements-cpu.txt").write_text("no-such-package==1\ntorch==0.1\n")
+    done = run_all(repository, "--machine", "cpu", VIRTUAL_ENV=str(active.parent))
+    assert done.returncode == 0, done.stderr
+    assert "the active environment lacks 2 of requirements-cpu.txt (no-such-package==1" in done.stderr
+    assert calls(repository)[0] == "-m venv .venv"
