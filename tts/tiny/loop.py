@@ -1,0 +1,111 @@
+"""The training loop that policies and reward models share: schedule, progress, checkpoints, exact resume."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from .batches import Examples
+
+Loss = Callable[[dict[str, Tensor]], tuple[Tensor, dict[str, float]]]
+
+
+def rate(progress: float, peak: float, *, warm: float = 0.02, floor: float = 0.02) -> float:
+    """Learning rate at a share of the run: up in a straight line, then down to floor * peak in another."""
+    if progress < warm:
+        return peak * progress / warm
+    return peak * max(floor, 1 - (1 - floor) * (progress - warm) / (1 - warm))
+
+
+def stream(data: Examples, *, tokens: int, seed: int) -> Iterator[dict[str, torch.Tensor]]:
+    """Batches without end, a new order each pass."""
+    epoch = 0
+    while True:
+        for batch in data.batches(tokens=tokens, seed=seed, epoch=epoch):
+            yield {k: torch.from_numpy(v) for k, v in batch.items()}
+        epoch += 1
+
+
+def fit(
+    model: nn.Module,
+    loss: Loss,
+    data: Examples,
+    *,
+    tokens: int,  # to train on in all, padding left out
+    batch: int,  # tokens a batch
+    peak: float,  # learning rate
+    seed: int,
+    folder: Path,
+    device: str = "cpu",
+    every: int = 100,  # steps between progress lines
+    checkpoint: float = 120.0,  # seconds between checkpoints
+    stop_after: int | None = None,  # steps; leaves a checkpoint, as an interruption would
+) -> dict[str, float]:
+    """Train in place and return the last averages; goes on from folder/state.pt if that is there.
+
+    A resumed run takes the very batches and steps that an uninterrupted one would.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    state_file, log = folder / "state.pt", folder / "log.jsonl"
+    decay = [p for p in model.parameters() if p.dim() == 2]
+    plain = [p for p in model.parameters() if p.dim() != 2]
+    groups = [{"params": decay, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.98), fused=True)
+    seen, step, spent = 0, 0, 0.0
+    if state_file.exists():
+        state = torch.load(state_file, map_location=device, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        seen, step, spent = state["seen"], state["step"], state["seconds"]
+
+    def save() -> None:
+        part = state_file.with_suffix(".part")
+        kept = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "seen": seen, "step": step}
+        torch.save(kept | {"seconds": spent + time.perf_counter() - begun}, part)
+        part.replace(state_file)
+
+    begun = saved = time.perf_counter()
+    batches = stream(data, tokens=batch, seed=seed)
+    for _ in range(step):
+        next(batches)
+    sums: dict[str, float] = {}
+    means: dict[str, float] = {}
+    count = 0
+    while seen < tokens and step != stop_after:
+        arrays = {k: v.to(device) for k, v in next(batches).items()}
+        for group in optimizer.param_groups:
+            group["lr"] = rate(seen / tokens, peak)
+        with torch.autocast(device.partition(":")[0], dtype=torch.bfloat16):
+            value, parts = loss(arrays)
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        seen += int((arrays["tokens"] != 0).sum())
+        step += 1
+        count += 1
+        for k, v in parts.items():
+            sums[k] = sums.get(k, 0.0) + v
+        if step % every == 0 or seen >= tokens:
+            means = {k: v / count for k, v in sums.items()}
+            sums, count = {}, 0
+            seconds = spent + time.perf_counter() - begun
+            line = {"step": step, "tokens": seen, "seconds": round(seconds, 1), **{k: round(v, 4) for k, v in means.items()}}
+            with log.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            left = seconds / seen * (tokens - seen)
+            shown = "  ".join(f"{k} {v:.4f}" for k, v in means.items())
+            print(f"{seen / tokens:6.1%}  {seen / seconds:,.0f} tokens/s  {left:,.0f} s left  {shown}", flush=True)
+            if not all(math.isfinite(v) for v in means.values()):
+                raise FloatingPointError(f"the loss is not finite at step {step}: lower the learning rate")
+        if time.perf_counter() - saved > checkpoint:
+            save()
+            saved = time.perf_counter()
+    save()
+    return means
