@@ -35,8 +35,7 @@ def points():
 
 def test_same_bytes_twice(tmp_path, points):
     for folder in ("one", "two"):
-        path = save_figure(draw(points), "maj", points, folder=tmp_path / folder, **WORDS)
-        assert path == tmp_path / folder / "maj.png"
+        save_figure(draw(points), "maj", points, folder=tmp_path / folder, **WORDS)
     files = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert files == ["maj.csv", "maj.json", "maj.png", "maj.svg"]
     for name in files:

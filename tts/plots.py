@@ -71,8 +71,8 @@ def log2_axis(ax: Axes, ns: Sequence[int]) -> Axes:
 
 def save_figure(
     fig: Figure, name: str, data: pd.DataFrame | None, *, caption: str, alt: str, folder: str | Path
-) -> Path:
-    """Write folder/name.png, .svg, .csv (exactly the points plotted) and .json (caption, alt text); returns the PNG.
+) -> None:
+    """Write folder/name.png, .svg, .csv (exactly the points plotted) and .json (caption, alt text).
 
     The same figure and data give the same bytes every time. caption says what is shown, over which problems;
     alt describes the picture to someone who can't see it. A diagram plots nothing: its data is None, and it has no CSV.
@@ -93,7 +93,6 @@ def save_figure(
         data.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
     words = {"caption": " ".join(caption.split()), "alt": " ".join(alt.split())}
     (folder / f"{name}.json").write_text(json.dumps(words, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return folder / f"{name}.png"
 
 
 def gallery(folder: str | Path) -> Path:
