@@ -1,4 +1,4 @@
-"""The two kinds of error a user meets."""
+"""The kinds of error a user meets."""
 
 
 class InputError(ValueError):
@@ -7,3 +7,7 @@ class InputError(ValueError):
 
 class EngineError(RuntimeError):
     """An engine failed while serving a request; the caller may try again."""
+
+
+class ContextExceeded(EngineError):
+    """A solution is longer than the scorer's context: it has no score, and trying again changes nothing."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from tts.errors import InputError
+from tts.policy import DTYPES
+
 
 class StepScorer(Protocol):
     """The one interface that the strategies know; a scripted fake implements it in the tests."""
@@ -16,8 +19,51 @@ class StepScorer(Protocol):
         """One score in [0, 1] for each step, given the problem and all earlier steps.
 
         known holds the scores of the first len(known) steps, from an earlier call: they come back as given and only the
-        rest is computed. Raises EngineError when the engine fails.
+        rest is computed. White space at a step's ends means nothing; a step of white space alone has the score of the
+        step before it. Raises EngineError when the engine fails, and of these ContextExceeded where the solution is
+        longer than the scorer's context.
         """
 
     async def close(self) -> None:
         """Let go of the model; the next score() loads it again."""
+
+
+def open_prm(
+    model: str,
+    *,
+    name: str = "",
+    format: str = "auto",  # noqa: A002 - the field's word, and nothing in here formats
+    engine: str = "auto",
+    revision: str = "main",
+    dtype: str = "auto",
+    max_context: int = 0,
+    batch_tokens: int = 0,
+) -> StepScorer:
+    """A step scorer by name, checked but not loaded: the engine starts at the first score().
+
+    model         the short name of an embedded model, a directory in the hub's format, or a hub id owner/name
+    name          what figures and records call it; "" for the model's own name
+    format        how it reads steps: a name in tts.formats.FORMATS, or "auto" to find it from config and tokenizer
+    engine        "vllm", "transformers", or "auto": transformers, unless a GPU and vLLM serve a large model
+    revision      of a hub id; pinned to the commit that it is now
+    dtype         "auto" (float32 on a CPU, the weights' own type on a GPU), or one of tts.policy.DTYPES
+    max_context   tokens of problem and solution; 0 for the model's own limit, 4,096 at most
+    batch_tokens  tokens of a batch with its padding (transformers); 0 for the engine's own number
+    Raises InputError for anything wrong with these, before a model is loaded.
+    """
+    from tts.engines import choose_engine
+    from tts.engines.model import open_model
+    from tts.formats import find_format
+
+    if dtype not in DTYPES:
+        raise InputError(f"dtype={dtype!r} is unknown: choose one of {', '.join(DTYPES)}")
+    if batch_tokens < 0:
+        raise InputError(f"batch_tokens={batch_tokens}: give the number of tokens of a batch, or 0")
+    choose_engine(engine)
+    try:
+        files = open_model(model, revision=revision, max_context=max_context, name=name)
+    except InputError as error:
+        raise InputError(str(error).replace("policy_model", "prm_model")) from None
+    from tts.engines.scoring_transformers import TransformersScorer
+
+    return TransformersScorer(files, find_format(files, format), dtype=dtype, batch_tokens=batch_tokens)

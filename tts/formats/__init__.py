@@ -1,0 +1,36 @@
+"""Formats of process reward models: how a problem and its steps become tokens, and where the scores are read.
+
+A format is pure token layout: it knows no weights and no engine. All of them are causal (nothing looks to the right):
+one pass over a whole solution scores all of its steps, and what was computed for a prefix stays right.
+"""
+
+from __future__ import annotations
+
+from tts.engines.model import Model
+from tts.errors import InputError
+from tts.formats.layout import Format, Layout, TokenHead
+from tts.formats.rlhflow import RLHFlow
+from tts.formats.text import Text
+
+__all__ = ["FORMATS", "Format", "Layout", "TokenHead", "find_format"]
+
+FORMATS: dict[str, type[Format]] = {kind.name: kind for kind in (RLHFlow,)}
+
+
+def find_format(model: Model, name: str = "auto") -> Format:
+    """The format called name, or the one that the model's config and tokenizer show, set up for its tokenizer.
+
+    Raises InputError where none or several fit, and where the tokenizer lacks what the format needs.
+    """
+    if name != "auto" and name not in FORMATS:
+        raise InputError(f"format={name!r} is unknown: choose auto or one of {', '.join(FORMATS)}")
+    text = Text(model)
+    fitting = [kind for kind in FORMATS.values() if kind.fits(text)] if name == "auto" else [FORMATS[name]]
+    if len(fitting) != 1:
+        architecture = ", ".join(model.config.get("architectures") or ["no architecture"])
+        which = f"several formats ({', '.join(kind.name for kind in fitting)})" if fitting else "no known format"
+        raise InputError(
+            f"prm_model={model.name}: {architecture} with this tokenizer fits {which}: "
+            f"name one with format=, of {', '.join(FORMATS)}, or use another model"
+        )
+    return fitting[0](text)
