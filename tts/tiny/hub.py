@@ -13,8 +13,8 @@ from .model import Shape, TinyLlama, from_hub_weights, hub_weights
 from .tokenizer import ASSISTANT, END, PAD, Codec, wrap
 
 
-def export(model: TinyLlama, tokenizer: Tokenizer, folder: Path) -> None:
-    """Write a directory that transformers and vLLM load."""
+def export(model: TinyLlama, tokenizer: Tokenizer, folder: Path, *, prm_format: str = "") -> None:
+    """Write a directory that transformers and vLLM load; a reward model's config says how to read its scores."""
     folder.mkdir(parents=True, exist_ok=True)
     shape = model.shape
     end, pad = tokenizer.token_to_id(END), tokenizer.token_to_id(PAD)
@@ -40,6 +40,8 @@ def export(model: TinyLlama, tokenizer: Tokenizer, folder: Path) -> None:
         "pad_token_id": pad,
         "torch_dtype": "bfloat16",
     }
+    if prm_format:
+        config["prm_format"] = prm_format
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     generation = {"eos_token_id": end, "pad_token_id": pad, "do_sample": True, "temperature": 1.0}
     (folder / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n")
