@@ -65,7 +65,9 @@ def sample_all(policy, requests):
 
 
 def wait_until(condition) -> None:
+    end = time.monotonic() + 120
     while not condition():
+        assert time.monotonic() < end, "it never came true"
         time.sleep(0.05)
 
 

@@ -231,7 +231,7 @@ class Host:
         return {
             "pid": os.getpid(),
             "model": self._spec["name"],
-            "clients": len(self._clients),
+            "clients": len(self._clients) - 1,  # but for the one that asks
             "waiting": len(self._waiting),
             "served": self._engine.served,
         }

@@ -228,7 +228,7 @@ async def connect(spec: dict, environment: dict[str, str]) -> Link:
         except (OSError, asyncio.IncompleteReadError):
             pass
         started = _start_host(spec, environment, base)
-        if not announced:
+        if started or (not announced and time.monotonic() - began > 1):
             verb = "starting" if started else "waiting for"
             _say(f"{verb} vLLM for {spec['name']} (about 15 s, more for large models; log: {log})")
             announced = True
