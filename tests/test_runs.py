@@ -2,10 +2,11 @@
 
 import asyncio
 
+import pandas as pd
 import pytest
 
 from tts import runs
-from tts.errors import EngineError, InputError
+from tts.errors import ContextExceeded, EngineError, InputError
 from tts.policy import Completion
 from tts.problems import Problem
 from tts.store import Store
@@ -117,14 +118,17 @@ def test_an_engine_that_fails_from_the_start_stops_the_run(tmp_path):
 
 def test_an_interrupted_run_keeps_what_was_finished(tmp_path):
     class Slow(Scripted):
+        hangs = False
+
         async def sample(self, prefix, **settings):
             if prefix[0] == 4:
+                self.hangs = True
                 await asyncio.sleep(3600)
             return await super().sample(prefix, **settings)
 
     async def interrupted():
         task = asyncio.create_task(runs.sample(PROBLEMS, slow, Store(tmp_path), n=3, max_tokens=8, concurrency=1))
-        while len(slow.calls) < 12:  # the fifth problem hangs
+        while not slow.hangs:
             await asyncio.sleep(0.001)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -150,10 +154,54 @@ def test_what_there_is_to_do_is_said_before(tmp_path, capsys):
 
 
 class Scorer:
-    name, fingerprint = "scorer", "beef"
+    name, fingerprint, provenance = "scorer", "beef", {"engine": "scripted"}
+
+    def __init__(self, too_long=(), fail=0):
+        self.calls, self.too_long, self.fail = [], too_long, fail
 
     async def score(self, problem, steps, *, known=()):
+        self.calls.append((problem, tuple(steps)))
+        if steps[0] in self.too_long:
+            raise ContextExceeded("too long")
+        if self.fail:
+            self.fail -= 1
+            raise EngineError("the scorer died")
         return [*known, *(len(step) % 7 / 7 for step in steps[len(known) :])]
+
+
+def samples_of(*texts):
+    rows = [(problem.id, i, text) for problem in PROBLEMS[:2] for i, text in enumerate(texts)]
+    return pd.DataFrame(rows, columns=["problem", "index", "text"])
+
+
+def score(samples, scorer, folder):
+    return asyncio.run(runs.score(PROBLEMS[:2], samples, scorer, Store(folder)))
+
+
+def test_equal_solutions_are_scored_once_and_every_sample_gets_its_scores(tmp_path):
+    scorer = Scorer()
+    scored = score(samples_of("a\n\nbb", "a\n\nbb", "ccc", ""), scorer, tmp_path)
+    assert scored.scores.tolist() == [[3 / 7, 2 / 7], [3 / 7, 2 / 7], [3 / 7], []] * 2
+    assert (scored.unscored == "").all()
+    assert len(scorer.calls) == 2 * 2
+    again = Scorer()
+    assert score(samples_of("a\n\nbb", "a\n\nbb", "ccc", ""), again, tmp_path).equals(scored)
+    assert again.calls == []
+    score(samples_of("ccc", "new"), again, tmp_path)
+    assert [steps for _, steps in again.calls] == [("new",)] * 2
+
+
+def test_what_has_no_score_says_why(tmp_path):
+    scored = score(samples_of("a", "too much", None), Scorer(too_long=["too much"]), tmp_path)
+    assert scored.unscored.tolist() == ["", "too long", "failed"] * 2
+    assert scored.scores.tolist() == [[1 / 7], [], []] * 2
+
+
+def test_a_scorer_that_fails_is_asked_again(tmp_path):
+    assert score(samples_of("a"), Scorer(fail=1), tmp_path).unscored.tolist() == ["", ""]
+    failed = score(samples_of("b"), Scorer(fail=3), tmp_path)
+    assert sorted(failed.unscored) == ["", "failed"]
+    assert score(samples_of("b"), Scorer(), tmp_path).unscored.tolist() == ["", ""]
 
 
 def search(policy, folder, strategy=beam_search, **settings):

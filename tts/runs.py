@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import pandas as pd
 from tqdm import tqdm
 
-from tts.errors import EngineError, InputError
+from tts.errors import ContextExceeded, EngineError, InputError
 from tts.policy import Completion, Policy
 from tts.prm import StepScorer
 from tts.problems import Problem
 from tts.seeds import sample_seed
 from tts.store import Key, Record, Store, Table
-from tts.tree import Search
+from tts.tree import Search, split_steps
 
 ATTEMPTS = 2  # a problem whose engine call fails is tried once more, then recorded as failed
 GIVE_UP = 3  # so many failed problems with none that succeeded: the engine is broken, not the problem
@@ -77,6 +78,61 @@ async def sample(
             for problem, keys in wanted.items()
             for key in keys
         ]
+    )
+
+
+async def score(
+    problems: Sequence[Problem],
+    samples: pd.DataFrame,
+    prm: StepScorer,
+    store: Store,
+    *,
+    concurrency: int = 16,
+) -> pd.DataFrame:
+    """samples (of sample() above) with the PRM's scores: stored ones are read, missing ones are made and stored.
+
+    New columns: scores, a list with one score in [0, 1] a step (tts.tree.split_steps), and unscored, why that list is
+    empty: "" (it is not, or the text is blank), "too long" for the PRM's context, or "failed". A score's key is the
+    PRM, the problem and the text, so equal solutions are scored once, whatever they were sampled for.
+    """
+    if concurrency < 1:
+        raise InputError(f"concurrency is {concurrency}: it must be at least 1")
+    table = store.table("scores", {"prm": prm.fingerprint})
+    stored = table.read()
+    texts = samples[samples.text.notna()].groupby("problem").text.unique()
+    steps = {
+        problem: {(problem.hash, _text_hash(text)): split_steps(text) for text in texts.get(problem.id, ())}
+        for problem in problems
+    }
+    missing = {problem: [key for key in keys if _is_missing(stored, key)] for problem, keys in steps.items()}
+
+    async def of_one(problem: Problem, key: Key) -> Record:
+        try:
+            scores, unscored = await prm.score(problem.text, steps[problem][key]) if steps[problem][key] else [], ""
+        except ContextExceeded:
+            scores, unscored = [], "too long"
+        made_by = dict(prm.provenance)
+        return {"key": key, "problem": problem.id, "scores": scores, "unscored": unscored, "made_by": made_by}
+
+    async def one(problem: Problem) -> list[Record]:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(of_one(problem, key)) for key in missing[problem]]
+        return [task.result() for task in tasks]
+
+    todo = {problem: len(keys) for problem, keys in missing.items() if keys}
+    total = sum(map(len, steps.values()))
+    _say(f"{prm.name}: {total - sum(todo.values()):,} scored solutions stored, {sum(todo.values()):,} to score")
+    await _run_all(todo, one, missing, table, concurrency=concurrency, label=f"scoring {prm.name}")
+    records = table.read() if todo else stored
+    _warn_if_mixed(records, steps)
+    hashes = {problem.id: problem.hash for problem in problems}
+    found = [
+        records[hashes[row.problem], _text_hash(row.text)] if isinstance(row.text, str) else {"error": "not sampled"}
+        for row in samples.itertuples()
+    ]
+    return samples.assign(
+        scores=[list(record.get("scores", [])) for record in found],
+        unscored=["failed" if record.get("error") else record["unscored"] for record in found],
     )
 
 
@@ -197,6 +253,10 @@ async def _run_all(
                     group.create_task(attempt(problem))
         except* (EngineError, InputError) as errors:  # one clear line instead of a tree of tracebacks
             raise _first(errors) from None
+
+
+def _text_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _first(group: BaseExceptionGroup) -> BaseException:
