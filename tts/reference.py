@@ -1,11 +1,11 @@
-"""The reference mode: which answer the reference code (huggingface/search-and-learn) takes from a completion and selects at n.
+"""The reference mode: the answer that the reference code (huggingface/search-and-learn) extracts, and selects at n.
 
 For comparison only; nothing else in tts works like this. It differs from tts.answers and tts.voting in three ways:
-- a completion without a box has an answer all the same: what follows "final answer is", or the last number in the text, or
-  the empty answer, and that votes;
+- a completion without a box has an answer all the same: what follows "final answer is", or the last number in the
+  text, or the empty answer, and it votes;
 - a box need not be closed, and an indented line break in it is dropped;
 - accuracy at n is that of the first n completions, not an average over subsets.
-Answers are grouped by tts.answers.canonical_key: the reference's own canonical form depends on which answers came before.
+Answers are grouped by tts.answers.canonical_key: the reference's own form depends on which answers came before.
 """
 
 from __future__ import annotations
@@ -49,8 +49,9 @@ def _after_box(rest: str) -> str:
 
 
 def predictions(completions: Sequence[str], scores: Sequence[float], *, n: int) -> dict[str, str]:
-    """What the reference predicts from the first n completions and their scores: the columns pred_weighted@n, pred_maj@n
-    and pred_naive@n, by the names "weighted", "maj" and "naive".
+    """What the reference predicts from the first n completions and their scores.
+
+    "weighted", "maj" and "naive" are its columns pred_weighted@n, pred_maj@n and pred_naive@n.
 
     scores: one a completion, the last of its step scores. Ties go to the first completion.
     """

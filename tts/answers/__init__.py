@@ -1,31 +1,33 @@
 r"""Answers: found in a solution, and given a key that votes group by and grading compares.
 
-canonical_key() is a function of one answer, so "same key" is an equivalence by construction: no pair is ever compared, and
-nothing depends on which answers were read before. Reading never guesses: what can't be read is a text, equal to what is
-written the same. The policies, each with its pairs in tests/test_answers_pairs.py:
+canonical_key() is a function of one answer, so "same key" is an equivalence by construction: no pair is ever compared,
+and nothing depends on which answers were read before. Reading never guesses: what can't be read is a text, equal to
+what is written the same. The policies (each has its pairs in tests/test_answers_pairs.py):
 
-numbers      Decimals are exact: 0.5 = 1/2, 0.33 != 1/3, 5.0 = 5. No tolerance. 1\frac{1}{2} is 3/2, 0.\overline{3} is 1/3.
-             10,080 is a number unless in brackets: (3,100) is a point. 1.5e3 and 1.5 \cdot 10^3 are 1500.
-constants    Roots, pi, e and functions by their first 15 digits, out of at least 60. A rational result is that rational.
-             An odd root of a negative number is real. i is the imaginary unit, \log has base 10, a degree in a sine is pi/180.
+numbers      Decimals are exact: 0.5 = 1/2, 5.0 = 5, 0.33 is not 1/3. No tolerance anywhere. 1\frac{1}{2} is 3/2,
+             0.\overline{3} is 1/3, 1.5e3 is 1500. 10,080 is a number, unless in brackets: (3,100) is a point.
+constants    Roots, pi, e and functions by their first 15 digits out of at least 60; a rational result is that rational.
+             An odd root of a negative number is real. i is the imaginary unit, \log has base 10, a degree in a sine is
+             pi/180.
 percent      The sign is a unit: 5\% is 5, not 0.05.
-units        Dropped: currencies, degrees, and the words that follow a value. 5 cm = 5 m; problems name their unit.
-base         52_8 is neither 52 nor 52_7.             ratio      3:4 = 6:8, but not 3/4.
-lists        1, 2 = 2, 1 = \{1, 2\} = "1 and 2" = "x = 1, x = 2"; 1 \pm 2 is 3, -1. Counted in a list (3, 3 is not 3), not in
-             \{3, 3\}. "x = 1, y = 2" is a system: its names count.
-brackets     (1, 2) is ordered, a point or an open interval, which are written alike; (1, 2] is an interval; [1, 2, 3] is (1, 2, 3).
-             1 < x \le 2, x \in (1, 2] and \{x | 1 < x \le 2\} are (1, 2]. Unions have no order and are not merged.
+units        Dropped: currencies, degrees, and the words that follow a value. 5 cm = 5 m: problems name their unit.
+base         52_8 is neither 52 nor 52_7.
+ratio        3:4 = 6:8, but not 3/4.
+lists        1, 2 = 2, 1 = \{1, 2\} = "1 and 2" = "x = 1, x = 2"; 1 \pm 2 is 3, -1. A list counts (3, 3 is not 3), a set
+             \{3, 3\} doesn't. "x = 1, y = 2" is a system: its names count.
+brackets     (1, 2) is ordered, a point or an open interval (they are written alike); (1, 2] is an interval; [1, 2, 3]
+             is (1, 2, 3). 1 < x \le 2, x \in (1, 2] and \{x | 1 < x \le 2\} are (1, 2]. Unions have no order.
 names        A leading name is dropped: x = 5, f(x) = 5, \angle A = 5 and 5 = x are 5; y = 2x + 1 is 2x + 1.
-equations    Left minus right, up to a constant factor: x + y = 1 is 2 - 2x = 2y. Of a chain of approximations the exact first.
-expressions  By exact or 15-digit values at three fixed points, one of them negative: (a+5)(b+2) = ab+2a+5b+10, |x| != x.
-             Letters count in their case: R is not r.
+equations    Left minus right, up to a constant factor: x + y = 1 is 2 - 2x = 2y. Of approximations the exact side.
+expressions  By exact or 15-digit values at three fixed points, one of them negative: (a+5)(b+2) = ab+2a+5b+10, but |x|
+             is not x. Letters count in their case: R is not r.
 matrices     By their entries, whatever their brackets; a column is not a point.
-words        By their letters without case and spaces; three letters in a row are a word unless neighbours in the alphabet (xyz).
-             \text{(C)}, (C) and C are one choice.
+words        By their letters, without case and spaces. Three letters in a row are a word unless they are neighbours in
+             the alphabet (xyz). \text{(C)}, (C) and C are one choice.
 no answer    No box, or an empty one: no key and no vote.
 
-A model's text is untrusted. It is checked (guards), spelled one way (spelling), taken apart (form), and what is no simple number
-is parsed in a process that can be killed (pool, worker, values). Nothing evaluates it as Python.
+A model's text is untrusted. It is checked (guards), spelled one way (spelling) and taken apart (form); what then is
+no simple number is parsed in a process that can be killed (pool, worker, values). Nothing evaluates it as Python.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ from tts.answers.form import Key, UnreadableError, read, short, simple_number
 from tts.answers.guards import refuse
 from tts.answers.pool import POOL
 from tts.answers.spelling import normalise
+from tts.errors import InputError
 
 VERSION = 1  # of the policies: the same answer may have another key in another version
 DEADLINE = 60.0  # seconds for one answer; a worker ends itself after 5 seconds of its own time
@@ -65,6 +68,7 @@ _NO_ANSWER = Canonical(None, "none")
 _cache: dict[tuple[int, str], Canonical] = {}
 
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*")
+_BARE = re.compile(r"[^\n{}$]*(?=\$)|[^\s{}$]+")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 
 
@@ -73,10 +77,9 @@ def extract_answer(text: str) -> str | None:
 
     Of nested boxes the outermost counts. A box that is never closed (a truncated solution) is no box.
     """
-    start = text.find("\\boxed"), text.find("\\fbox")
-    start = min((place for place in start if place >= 0), default=-1)
-    if start < 0:
+    if not (first := _BOX.search(text)):
         return None
+    start = first.start()
     opened, closes = [], {}
     for brace in _BRACE.finditer(text, start):
         if brace[0] == "{":
@@ -87,14 +90,17 @@ def extract_answer(text: str) -> str | None:
     for box in _BOX.finditer(text, start):
         if box.start() < end:
             continue  # inside the box before
-        if text[box.end() : box.end() + 1] == "{":
-            if box.end() in closes:
-                end = closes[box.end()]
-                answer = text[box.end() + 1 : end].strip()
-        elif bare := re.match(r"[^\n{}$]*(?=\$)|[^\s{}$]+", text[box.end() :]):
-            answer, end = bare[0].strip(), box.end() + bare.end()
-    if answer is not None and (inner := extract_answer(answer)) is not None and _BOX.match(answer):
-        return inner
+        opening = box.end()
+        if opening in closes:
+            end = closing = closes[opening]
+            answer = text[opening + 1 : closing].strip()
+            while (inner := _BOX.match(text, opening + 1)) and closes.get(
+                inner.end(), -2
+            ) + 1 == closing:  # a box in a box
+                opening, closing = inner.end(), closing - 1
+                answer = text[opening + 1 : closing].strip()
+        elif bare := _BARE.match(text, opening):
+            answer, end = bare[0].strip(), bare.end()
     return answer
 
 
@@ -108,8 +114,11 @@ def canonical_keys(
 ) -> list[Canonical]:
     """(key, status) of each answer, in order. Each different answer is read once in the life of this process.
 
-    workers: processes to read with, at most (default: the cores that may be used, up to 4); the result doesn't depend on it.
+    workers   processes to read with, at most (default: the cores that may be used, up to 4); keys don't depend on it
+    deadline  seconds for one answer, whatever the machine is busy with
     """
+    if workers is not None and workers < 1:
+        raise InputError(f"workers is {workers}: give the number of processes to read with, at least 1, or None")
     answers = list(answers)
     texts: dict[str, list[str]] = {}  # normalised answers for the parser, each with the answers that it stands for
     for answer in dict.fromkeys(answers):
@@ -159,5 +168,7 @@ def _tuples(key: list) -> Key:
 def _text_key(text: str) -> Key:
     """What couldn't be read equals only what is written the same, spaces aside, and in words the case aside."""
     plain = re.sub(r"\\text\s*\{([^{}]*)\}", r"\1", text)
-    plain = re.sub(r"\s+", "", plain)
+    plain = (
+        re.sub(r"\s+", "", plain).encode(errors="backslashreplace").decode()
+    )  # half a surrogate pair can't be written
     return ("text", short(plain.casefold() if not re.search(r"[\\^_=+*/0-9]", plain) else plain))

@@ -1,7 +1,7 @@
 """An answer's form: the brackets, lists and relations that it is made of, as a typed key.
 
-What stands inside them is a scalar, which read() hands to the reader that it is given: simple_number() in this process, the
-parser in a worker.
+What stands inside them is a scalar, which read() hands to the reader that it is given: simple_number() in this
+process, the parser in a worker.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def read(text: str, scalar: Scalar) -> Key:
 
 
 def simple_number(text: str) -> Key:
-    """An integer, a decimal or a fraction of integers, exactly and without the parser. Raises UnreadableError for the rest."""
+    """An integer, a decimal or a fraction of integers, exactly and without the parser. Else raises UnreadableError."""
     if match := _DECIMAL.fullmatch(text):
         return number_key(Fraction(match[1] + match[2]))
     if match := _FRACTION.fullmatch(text):

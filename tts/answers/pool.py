@@ -1,9 +1,10 @@
 """Processes that read answers and can be killed.
 
-They are started by module name and talk JSON lines over pipes, one answer at a time, so that it is always known which answer
-a process is at when it dies or is late. multiprocessing, and pebble above it, was tried: its "spawn" and "forkserver" run the
-caller's main script again, which breaks a script that has no `if __name__ == "__main__"` and one read from standard input
-(pebble 5.2: BrokenProcessPool), and its "fork" copies the locks of a notebook's or an engine's threads.
+They are started by module name and talk JSON lines over pipes, one answer at a time, so that it is always known which
+answer a process is at when it dies or is late. multiprocessing, and pebble above it, was tried: its "spawn" and
+"forkserver" run the caller's main script again, which breaks a script that has no `if __name__ == "__main__"` and one
+read from standard input (pebble 5.2: BrokenProcessPool), and its "fork" copies the locks of a notebook's or an
+engine's threads.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 START = 120.0  # seconds a process may take to import the parser, on a busy machine
+FAILED_STARTS = 3  # processes that a call may see killed from outside before they are ready
 
 Reply = list  # [key as nested lists or None, status]
 
@@ -74,7 +76,7 @@ class Pool:
         self._lock = threading.Lock()
 
     def read(self, texts: Sequence[str], *, workers: int, deadline: float) -> list[Reply | None]:
-        """The reply to each text; None where reading it took more than deadline seconds or more than a worker may use."""
+        """The reply to each text; None where it took more than deadline seconds, or more than a worker may use."""
         with self._lock:
             try:
                 return self._read(texts, workers, deadline)
@@ -89,6 +91,7 @@ class Pool:
     def _read(self, texts: Sequence[str], limit: int, deadline: float) -> list[Reply | None]:
         replies: list[Reply | None] = [None] * len(texts)
         todo = deque(range(len(texts)))
+        failed_starts = 0
         died: set[int] = set()  # tasks that had a worker die on them
         for worker in list(self._workers):
             if worker.process.poll() is not None:  # killed since the last call
@@ -110,8 +113,13 @@ class Pool:
                     continue
                 code = self._end(worker)
                 if task is None:
-                    raise RuntimeError(f"a process that reads answers ended as it started ({code}): see standard error")
-                # Out of time is out of time; any other death (by the machine's memory, by a stranger) is given one more try.
+                    failed_starts += 1
+                    if code >= 0 or failed_starts > FAILED_STARTS:
+                        raise RuntimeError(
+                            f"a process that reads answers ended as it started ({code}): see standard error"
+                        )
+                    continue
+                # Out of time is out of time; after any other death (out of memory, killed) there is one more try.
                 if line is not None and code != -signal.SIGPROF and task not in died:
                     died.add(task)
                     todo.appendleft(task)

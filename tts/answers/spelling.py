@@ -1,4 +1,4 @@
-"""One spelling for each thing: an answer's text before it is read. Strings only; every line of it is a policy or a synonym."""
+"""One spelling for each thing: an answer's text before it is read. Every line is a policy or a synonym."""
 
 from __future__ import annotations
 
@@ -65,6 +65,7 @@ _SYNONYMS = [
         (r",?\s*\\text\s*\{[,\s]*(?:and|or)\s*\}\s*", ", "),
         (r",?\s+(?:and|or)\s+", ", "),
         (r"\^\s*\{?\s*\\text\s*\{\s*(?:st|nd|rd|th)\s*\}\s*\}?", ""),  # 5^{\text{th}}
+        (r"(?<=[0-9})])\s*\\text\s*\{\s*[mgshLlNJWVK]\s*\}(?:\s*\^\s*\{?\s*[0-9]\s*\}?)?\s*$", ""),  # 100 \text{ m}
         (r"\\text\s*\{([^{}A-Za-z]*[A-Za-z]?[^{}A-Za-z]*)\}", r" \1 "),  # no word in it: \text{(C)}, \text{5}
     ]
 ]

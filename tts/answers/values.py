@@ -1,8 +1,8 @@
 """The key of one expression: parsed by latex2sympy2_extended, evaluated here.
 
-The parser builds a tree and nothing else: SymPy neither evaluates nor simplifies nor compares, which is where it hangs. The
-tree is walked with exact rationals and, from the first root or constant on, with mpmath at precisions that must agree. So
-time and memory are bounded by the limits below.
+The parser builds a tree and nothing else: SymPy neither evaluates nor simplifies nor compares, which is where it
+hangs. The tree is walked with exact rationals and, from the first root or constant on, with mpmath at precisions that
+must agree. So time and memory are bounded by the limits below.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ _CONFIG = ConversionConfig(lowercase_symbols=False)
 
 
 def _parse(text: str) -> sympy.Basic:
-    text = re.sub(r"(?<![A-Za-z\\])([A-Za-z]?)d(?=\s*[A-Za-z])", r"\1 d \\cdot ", text)  # "dx" would be a differential
+    text = re.sub(r"(?<![A-Za-z\\])([A-Za-z]?)d(?=\s*[A-Za-z])", r"\1 d * ", text)  # "dx" would be a differential
     try:
         return _Parser(config=_CONFIG).parse(text)
     except (UnreadableError, MemoryError):
@@ -368,7 +368,7 @@ def _agreed(rough: Value, fine: Value) -> Value | None:
 
 
 def _agreed_part(rough: mpmath.mpf, fine: mpmath.mpf) -> mpmath.mpf | None:
-    r"""40 digits, or 0 if it was nothing but rounding: \sqrt{8} - 2\sqrt{2} shrinks with the precision, e^{-100} doesn't."""
+    r"""40 digits, or 0 if all of it was rounding: \sqrt{8} - 2\sqrt{2} shrinks with the precision, e^{-100} doesn't."""
     if abs(rough - fine) <= mpmath.mpf(10) ** -40 * abs(fine):
         return fine
     return mpmath.mpf(0) if abs(fine) < mpmath.mpf(10) ** -40 * min(1, abs(rough)) else None
