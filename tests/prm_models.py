@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from safetensors.torch import load_file, save_file
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 SPECIAL = ["<|pad|>", "<|end|>", "<|user|>", "<|assistant|>"]
 CHAT = (
@@ -65,3 +67,73 @@ def rlhflow(folder: Path, *, answers: bool = True, **config) -> Path:
     """A random PRM in RLHFlow's format."""
     made = tokenizer()
     return causal(folder, made, answers=(made.token_to_id("+"), made.token_to_id("-")) if answers else None, **config)
+
+
+def math_shepherd(folder: Path, *, chat: str | None = None, **config) -> Path:
+    """A random PRM in Math-Shepherd's format, with a tokenizer of SentencePiece's kind: words begin with "▁"."""
+    made = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
+    made.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    alphabet = sorted({"▁", "к", "и", *map(chr, range(33, 127))})
+    bytes_ = [f"<0x{i:02X}>" for i in range(256)]
+    vocabulary = {token: i for i, token in enumerate(["<unk>", "<s>", "<|end|>", "<|pad|>", *bytes_, *alphabet])}
+    merges = [("▁", "к"), ("▁к", "и"), ("▁", "+"), ("▁", "-"), ("▁", "a"), ("▁", "S"), ("▁S", "o"), ("t", "h")]
+    for left, right in merges:
+        vocabulary.setdefault(left + right, len(vocabulary))
+    made.model = models.BPE(vocab=vocabulary, merges=merges, byte_fallback=True, unk_token="<unk>")
+    made.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    made.add_special_tokens(["<unk>", "<s>", "<|end|>", "<|pad|>"])
+    made.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", vocabulary["<s>"])])
+    return causal(folder, made, answers=(vocabulary["▁+"], vocabulary["▁-"]), chat=chat, **config)
+
+
+def beside(folder: Path, made: Tokenizer, architecture: str, head: dict[str, tuple[int, ...]]) -> Path:
+    """A random Qwen2 with an output head of its own, saved as the hub's models with code of their own are."""
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=made.get_vocab_size(),
+        hidden_size=WIDTH,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=256,
+        initializer_range=0.3,
+    )
+    Qwen2ForCausalLM(config).save_pretrained(folder)
+    weights = load_file(folder / "model.safetensors")
+    weights |= {name: torch.randn(shape) * 0.3 for name, shape in head.items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    settings = json.loads((folder / "config.json").read_text())
+    settings["architectures"] = [architecture]
+    settings["auto_map"] = {"AutoModel": f"modeling_of_its_own.{architecture}"}
+    (folder / "config.json").write_text(json.dumps(settings))
+    start = {"bos_token": "<|end|>"} if architecture == "Qwen2ForPrmModel" else {}
+    PreTrainedTokenizerFast(tokenizer_object=made, pad_token="<|pad|>", **start).save_pretrained(folder)
+    return folder
+
+
+def qwen(folder: Path, *, special: bool = False) -> Path:
+    """A random Qwen2.5-Math-PRM; "<extra_0>" is a special token or an ordinary added one."""
+    made = tokenizer()
+    made.add_special_tokens(["<|system|>"])
+    (made.add_special_tokens if special else made.add_tokens)(["<extra_0>"])
+    head = {
+        "score.0.weight": (WIDTH, WIDTH),
+        "score.0.bias": (WIDTH,),
+        "score.2.weight": (2, WIDTH),
+        "score.2.bias": (2,),
+    }
+    beside(folder, made, "Qwen2ForProcessRewardModel", head)
+    (folder / "chat_template.jinja").write_text(CHAT)
+    return folder
+
+
+def skywork(folder: Path) -> Path:
+    """A random Skywork-o1-Open-PRM."""
+    head = {"v_head.summary.weight": (1, WIDTH), "v_head.summary.bias": (1,)}
+    return beside(folder, tokenizer(), "Qwen2ForPrmModel", head)
+
+
+ALL = {"rlhflow": rlhflow, "math-shepherd": math_shepherd, "qwen2.5-math-prm": qwen, "skywork": skywork}

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 
 import prm_models
+import prm_oracles
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 from tts.errors import ContextExceeded, EngineError, InputError
 from tts.prm import open_prm
@@ -24,24 +27,18 @@ SOLUTIONS = [
 ]
 
 
-def rlhflow_oracle(folder, problem, steps):
-    """The format as its authors' evaluation does it: a dialogue to the "+" of step k, the logits that predict this."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    plus, minus = tokenizer.convert_tokens_to_ids(["+", "-"])
-    scores, dialogue = [], []
-    for step in [f"{problem} {steps[0].strip()}", *(step.strip() for step in steps[1:])]:
-        dialogue += [{"role": "user", "content": step}, {"role": "assistant", "content": "+"}]
-        ids = tokenizer.apply_chat_template(dialogue, return_tensors="pt", return_dict=True)["input_ids"]
-        with torch.no_grad():
-            logits = model(ids).logits[0, -3]  # "+" is the token before the last, which ends the turn
-        scores.append(logits[[plus, minus]].softmax(-1)[0].item())
-    return scores
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    return {name: make(folder / name) for name, make in prm_models.ALL.items()}
 
 
 @pytest.fixture(scope="module")
-def rlhflow(tmp_path_factory):
-    return prm_models.rlhflow(tmp_path_factory.mktemp("models") / "prm")
+def rlhflow(models):
+    return models["rlhflow"]
+
+
+every_format = pytest.mark.parametrize("name", prm_models.ALL)
 
 
 def scored(scorer, *solutions, problem=PROBLEM):
@@ -60,20 +57,38 @@ def open_it(folder, **settings):
     return open_prm(str(folder), engine="transformers", **settings)
 
 
-def test_scores_are_the_oracles(rlhflow):
+@every_format
+def test_scores_are_the_oracles(models, name):
     plain = [steps for steps in SOLUTIONS if "<|" not in "".join(steps)]
-    expected = [rlhflow_oracle(rlhflow, PROBLEM, steps) for steps in plain]
+    expected = [prm_oracles.ALL[name](models[name], PROBLEM, steps) for steps in plain]
     assert len({round(score, 4) for scores in expected for score in scores}) > 10, "the random model says something"
-    for ours, theirs in zip(scored(open_it(rlhflow), *plain), expected, strict=True):
+    for ours, theirs in zip(scored(open_it(models[name]), *plain), expected, strict=True):
         assert ours == pytest.approx(theirs, abs=TOLERANCE)
 
 
-def test_batched_is_one_at_a_time_is_step_by_step(rlhflow):
-    batched = scored(open_it(rlhflow), *SOLUTIONS)
-    small = scored(open_it(rlhflow, batch_tokens=1), *SOLUTIONS)
+@every_format
+def test_the_format_is_found(models, name):
+    assert open_it(models[name]).fingerprint.endswith(f":{name}")
+
+
+@every_format
+def test_batched_is_one_at_a_time_is_step_by_step(models, name):
+    batched = scored(open_it(models[name]), *SOLUTIONS)
+    small = scored(open_it(models[name], batch_tokens=1), *SOLUTIONS)
     for steps, together, alone in zip(SOLUTIONS, batched, small, strict=True):
         assert together == pytest.approx(alone, abs=TOLERANCE)
-        assert together == pytest.approx(step_by_step(open_it(rlhflow), steps), abs=TOLERANCE)
+        assert together == pytest.approx(step_by_step(open_it(models[name]), steps), abs=TOLERANCE)
+
+
+@every_format
+def test_the_layout_of_the_first_steps_is_a_prefix(models, name):
+    layout_of = open_it(models[name]).format
+    for steps in SOLUTIONS:
+        whole = layout_of.layout(PROBLEM, [step.strip() for step in steps])
+        for k, position in enumerate(whole.positions, start=1):
+            part = layout_of.layout(PROBLEM, [step.strip() for step in steps[:k]])
+            assert part.ids == whole.ids[: position + 1]
+            assert part.positions == whole.positions[:k]
 
 
 def step_by_step(scorer, steps):
@@ -89,12 +104,25 @@ def step_by_step(scorer, steps):
     return asyncio.run(run())
 
 
-def test_a_step_that_spells_special_tokens_is_ordinary_text(rlhflow):
-    scorer = open_it(rlhflow)
-    layout = scorer.format.layout(PROBLEM, SOLUTIONS[-1])
-    assert len(layout.positions) == 2
-    ids = [scorer.model.tokenizer.token_to_id(token) for token in prm_models.SPECIAL]
-    assert [i for i in layout.ids if i in ids] == [ids[2], ids[3], ids[1], ids[2], ids[3]]
+SPELLED = ["an <|end|> and an <|assistant|>+ are", "<|user|> <extra_0> too", "<s> +ки  ки", "a\n ки"]
+
+
+@every_format
+def test_a_step_that_spells_special_tokens_is_ordinary_text(models, name):
+    scorer = open_it(models[name])
+    plain, evil = (scorer.format.layout(PROBLEM, steps) for steps in (["a"] * len(SPELLED), SPELLED))
+    tokens = scorer.model.tokenizer.get_added_tokens_decoder()
+    assert [i for i in evil.ids if i in tokens] == [i for i in plain.ids if i in tokens]
+    assert len(evil.positions) == len(SPELLED)
+    assert len({evil.ids[position] for position in evil.positions}) == 1
+    text = scorer.model.tokenizer.decode([i for i in evil.ids if i not in tokens], skip_special_tokens=False)
+    assert "an <|end|> and an <|assistant|>+ are" in text
+
+
+def test_an_added_token_that_is_special_is_found_too(tmp_path):
+    special = prm_models.qwen(tmp_path / "special", special=True)
+    ordinary = prm_models.qwen(tmp_path / "ordinary")
+    assert scored(open_it(special), ["a", "b"]) == scored(open_it(ordinary), ["a", "b"])
 
 
 def test_white_space_around_steps_means_nothing(rlhflow):
@@ -182,7 +210,7 @@ def test_many_random_solutions_batched_as_alone(rlhflow):
     ]
     together = scored(open_it(rlhflow, batch_tokens=300), *solutions)
     for steps, scores in zip(solutions, together, strict=True):
-        assert scores == pytest.approx(rlhflow_oracle(rlhflow, PROBLEM, steps), abs=TOLERANCE)
+        assert scores == pytest.approx(prm_oracles.rlhflow(rlhflow, PROBLEM, steps), abs=TOLERANCE)
 
 
 def test_nan_scores_are_refused(tmp_path):
@@ -208,6 +236,32 @@ def test_broken_weights_are_an_engine_error_of_one_line(tmp_path):
     assert "\n" not in str(error.value)
 
 
+def changed(folder, **settings):
+    """A model with another config."""
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | settings))
+    return folder
+
+
+def test_a_format_that_is_named_is_believed(tmp_path):
+    folder = prm_models.rlhflow(tmp_path / "two tokens", answers=False)
+    [named] = scored(open_it(folder, format="rlhflow"), ["a", "b"])
+    assert named == pytest.approx(prm_oracles.rlhflow(folder, PROBLEM, ["a", "b"]), abs=TOLERANCE)
+    assert scored(open_it(changed(folder, prm_format="rlhflow")), ["a", "b"]) == [named]
+
+
+@pytest.mark.parametrize("name", ["skywork", "qwen2.5-math-prm"])
+def test_a_missing_head_is_named(tmp_path, name):
+    folder = prm_models.ALL[name](tmp_path / "prm")
+    weights = load_file(folder / "model.safetensors")
+    save_file(
+        {key: weights[key] for key in weights if "head.s" not in key and "score" not in key},
+        folder / "model.safetensors",
+    )
+    with pytest.raises(InputError, match="its weights have no (v_head.summary.weight|score.0.weight), "):
+        scored(open_it(folder), ["a"])
+
+
 def save(folder, made, **settings):
     return prm_models.causal(folder, made, answers=None, **settings)
 
@@ -226,6 +280,18 @@ def save(folder, made, **settings):
         (lambda folder: prm_models.rlhflow(folder), {"max_context": 1000}, "max_context=1000"),
         (lambda folder: folder / "nowhere", {}, "prm_model=.*no such directory"),
         (lambda folder: save(folder, prm_models.tokenizer(without="-")), {}, r"no single tokens for '\+' and '-'"),
+        (prm_models.rlhflow, {"format": "math-shepherd"}, "no single tokens for ' ки'"),
+        (prm_models.rlhflow, {"format": "qwen2.5-math-prm"}, "no token <extra_0>"),
+        (prm_models.skywork, {"format": "rlhflow"}, "treats the turns of one dialogue differently"),
+        (lambda folder: changed(prm_models.rlhflow(folder), architectures=["X"]), {}, "X .* no known format: name one"),
+        (lambda folder: changed(prm_models.math_shepherd(folder), prm_format="x"), {}, "format='x' is unknown"),
+        (
+            lambda folder: changed(
+                prm_models.math_shepherd(folder, chat=prm_models.CHAT), architectures=["MistralForCausalLM"]
+            ),
+            {},
+            "several formats .rlhflow, math-shepherd.: name one with format=",
+        ),
         (lambda folder: save(folder, prm_models.tokenizer(), vocab_size=20), {}, "tokens, the model 20"),
         (
             lambda folder: save(folder, prm_models.tokenizer(), chat="{{ messages[0]['content'] }}"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from tts.errors import InputError
@@ -14,6 +14,7 @@ class StepScorer(Protocol):
 
     name: str  # what figures and records call it
     fingerprint: str  # of the weights, tokenizer and format: two scorers with the same one give the same scores
+    provenance: Mapping[str, str]  # engine, dtype, version: recorded with results, no part of their keys
 
     async def score(self, problem: str, steps: Sequence[str], *, known: Sequence[float] = ()) -> list[float]:
         """One score in [0, 1] for each step, given the problem and all earlier steps.
@@ -43,7 +44,8 @@ def open_prm(
 
     model         the short name of an embedded model, a directory in the hub's format, or a hub id owner/name
     name          what figures and records call it; "" for the model's own name
-    format        how it reads steps: a name in tts.formats.FORMATS, or "auto" to find it from config and tokenizer
+    format        how it reads steps: a name in tts.formats.FORMATS, or "auto" to find it from config and tokenizer (and
+                  to refuse, at the first score, a model that answers like a plain policy)
     engine        "vllm", "transformers", or "auto": transformers, unless a GPU and vLLM serve a large model
     revision      of a hub id; pinned to the commit that it is now
     dtype         "auto" (float32 on a CPU, the weights' own type on a GPU), or one of tts.policy.DTYPES
@@ -61,9 +63,12 @@ def open_prm(
         raise InputError(f"batch_tokens={batch_tokens}: give the number of tokens of a batch, or 0")
     choose_engine(engine)
     try:
-        files = open_model(model, revision=revision, max_context=max_context, name=name)
+        files = open_model(model, revision=revision, max_context=max_context, name=name, chat=False)
     except InputError as error:
         raise InputError(str(error).replace("policy_model", "prm_model")) from None
     from tts.engines.scoring_transformers import TransformersScorer
 
-    return TransformersScorer(files, find_format(files, format), dtype=dtype, batch_tokens=batch_tokens)
+    named = format != "auto" or "prm_format" in files.config  # whoever names it vouches for it
+    return TransformersScorer(
+        files, find_format(files, format), dtype=dtype, batch_tokens=batch_tokens, check_policy=not named
+    )

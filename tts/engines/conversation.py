@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from tts.engines.model import DATE, Model, _template
+from tts.engines.model import DATE, Model, read_template
 from tts.errors import InputError
 
 
@@ -16,7 +16,7 @@ def render_conversation(model: Model, messages: Sequence[Mapping[str, str]]) -> 
     """
     from transformers.utils.chat_template_utils import render_jinja_template
 
-    template = _template(model.path)
+    template = read_template(model.path)
     if not template:
         return ""
     today = datetime.strptime(DATE, "%d %b %Y")
@@ -26,7 +26,7 @@ def render_conversation(model: Model, messages: Sequence[Mapping[str, str]]) -> 
             chat_template=template,
             date_string=DATE,
             strftime_now=today.strftime,  # shadows the function through which a template would see the clock
-            **model._special_tokens,
+            **model.special_tokens,
         )
     except Exception as error:  # a template may raise anything; the user needs the one line
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -267,13 +267,11 @@ class ModelPolicy:
         raise NotImplementedError
 
 
-def open_model(
-    model: str, *, revision: str = "main", max_context: int = 0, name: str = "", chat: bool = True
-) -> Model:
+def open_model(model: str, *, revision: str = "main", max_context: int = 0, name: str = "", chat: bool = True) -> Model:
     """Find and check a model: an embedded one's short name, a directory, or a hub id. Loads no weights.
 
-    Raises InputError (parameter, what is wrong, what to do) for a directory without config, tokenizer, weights or (unless
-    chat is False) chat template, and for a hub id that does not exist or can't be reached.
+    Raises InputError (parameter, what is wrong, what to do) for a directory without config, tokenizer, weights or chat
+    template (which only chat models need), and for a hub id that does not exist or can't be reached.
     """
     here = Path(model).expanduser()
     if not model:

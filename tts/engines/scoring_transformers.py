@@ -36,8 +36,9 @@ class TransformersScorer(ModelScorer):
 
     engine = "transformers"
 
-    def __init__(self, model: Model, layout_of: Format, *, dtype: str, batch_tokens: int) -> None:
+    def __init__(self, model: Model, layout_of: Format, *, dtype: str, batch_tokens: int, check_policy: bool) -> None:
         self._dtype = dtype
+        self._check_policy = check_policy
         self._batch_tokens = batch_tokens or (4096 if model.is_small else 16384)
         self._inbox: queue.SimpleQueue[list[_Row] | None] | None = None
         self._tick: tuple[asyncio.AbstractEventLoop, list[_Row]] | None = None
@@ -79,7 +80,7 @@ class TransformersScorer(ModelScorer):
             closed = None in ticks
             for rows in make_batches([row for tick in ticks if tick for row in tick], self._batch_tokens):
                 try:
-                    scorer = scorer or _Forward(self.model, self.format, self._dtype)
+                    scorer = scorer or _Forward(self.model, self.format, self._dtype, self._check_policy)
                     answers = scorer.score(rows)
                     self.counts["scored"] += sum(len(row.layout.ids) for row in rows)
                     for row, answer in zip(rows, answers, strict=True):
@@ -103,7 +104,7 @@ def make_batches(rows: Sequence[_Row], tokens: int) -> list[list[_Row]]:
 class _Forward:
     """A loaded model."""
 
-    def __init__(self, model: Model, layout_of: Format, dtype: str) -> None:
+    def __init__(self, model: Model, layout_of: Format, dtype: str, check_policy: bool) -> None:
         import torch
 
         self._torch = torch
@@ -111,7 +112,9 @@ class _Forward:
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         if dtype == "auto" and self._device == "cpu":
             dtype = "float32"
-        self._backbone, self._head = load_head(model, layout_of, dtype, self._device)
+        self._backbone, self._head = load_head(
+            model, layout_of, dtype=dtype, device=self._device, check_policy=check_policy
+        )
 
     def score(self, rows: Sequence[_Row]) -> list[list[float]]:
         """One list of scores a row, [steps from its first on]."""

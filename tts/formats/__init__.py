@@ -9,19 +9,25 @@ from __future__ import annotations
 from tts.engines.model import Model
 from tts.errors import InputError
 from tts.formats.layout import Format, Layout, TokenHead
+from tts.formats.math_shepherd import MathShepherd
+from tts.formats.qwen import QwenPRM
 from tts.formats.rlhflow import RLHFlow
+from tts.formats.skywork import Skywork
 from tts.formats.text import Text
 
 __all__ = ["FORMATS", "Format", "Layout", "TokenHead", "find_format"]
 
-FORMATS: dict[str, type[Format]] = {kind.name: kind for kind in (RLHFlow,)}
+FORMATS: dict[str, type[Format]] = {kind.name: kind for kind in (RLHFlow, MathShepherd, QwenPRM, Skywork)}
 
 
 def find_format(model: Model, name: str = "auto") -> Format:
     """The format called name, or the one that the model's config and tokenizer show, set up for its tokenizer.
 
+    A config may name it, as `prm_format`; the hub's models don't.
     Raises InputError where none or several fit, and where the tokenizer lacks what the format needs.
     """
+    if name == "auto":
+        name = model.config.get("prm_format", "auto")
     if name != "auto" and name not in FORMATS:
         raise InputError(f"format={name!r} is unknown: choose auto or one of {', '.join(FORMATS)}")
     text = Text(model)

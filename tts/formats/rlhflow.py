@@ -44,7 +44,7 @@ class RLHFlow:
     def fits(text: Text) -> bool:
         """A causal language model with a chat template."""
         architectures = text.config.get("architectures") or ()
-        return any(name.endswith("ForCausalLM") for name in architectures) and bool(text.conversation(_MARKS[:1]))
+        return any(name.endswith("ForCausalLM") for name in architectures) and text.has_template
 
     def layout(self, problem: str, steps: Sequence[str]) -> Layout:
         """See Format.layout."""

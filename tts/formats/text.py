@@ -22,11 +22,12 @@ class Text:
         self.model = model
         self.config = model.config
         self._tokenizer = model.tokenizer
-        self._special = {
-            token.content: number
-            for number, token in self._tokenizer.get_added_tokens_decoder().items()
-            if token.special
-        }
+        added = self._tokenizer.get_added_tokens_decoder().items()
+        self._special = {token.content: number for number, token in added if token.special}
+        # Added tokens that are not special are found in any text: cut after its first character, such a one is not.
+        ordinary = [token.content for _, token in added if not token.special and len(token.content) > 1]
+        cuts = "|".join(f"(?<={re.escape(token[0])})(?={re.escape(token[1:])})" for token in ordinary)
+        self._cuts = re.compile(cuts) if ordinary else None
         self._known: dict[str, tuple[int, ...]] = {}
         size = model.config.get("vocab_size") or model.config.get("text_config", {}).get("vocab_size")
         if size and self._tokenizer.get_vocab_size(with_added_tokens=False) > size:
@@ -40,15 +41,28 @@ class Text:
         ids = self._known.get(text)
         if ids is None:
             self._tokenizer.encode_special_tokens = True  # "encode" here means: as ordinary text
-            ids = tuple(self._tokenizer.encode(text, add_special_tokens=False).ids)
+            parts = self._cuts.split(text) if self._cuts else [text]
+            encoded = [self._tokenizer.encode(part, add_special_tokens=False).ids for part in parts]
+            ids = tuple(i for part in encoded for i in part)
             if len(self._known) >= REMEMBERED:
                 self._known.clear()
             self._known[text] = ids
         return ids
 
-    def special(self, token: str) -> int | None:
-        """The id of a special token; None where the tokenizer has no such one."""
-        return self._special.get(token)
+    def token(self, token: str) -> int | None:
+        """The id of a token by its name; None where the tokenizer has no such one."""
+        return self._tokenizer.token_to_id(token)
+
+    @property
+    def start(self) -> int | None:
+        """The id of the token that begins a sequence; None where the tokenizer names none."""
+        name = self.model.special_tokens.get("bos_token")
+        return None if name is None else self.token(name)
+
+    @property
+    def has_template(self) -> bool:
+        """Whether the model has a chat template."""
+        return bool(self.conversation([" "]))
 
     def cut(self, template: str) -> tuple[str, tuple[int, ...], str]:
         """Text of a template as (text before its first special token, ids, text after its last special token).
@@ -70,6 +84,12 @@ class Text:
         messages = [{"role": "system", "content": system}] if system else []
         messages += [{"role": ("user", "assistant")[i % 2], "content": turn} for i, turn in enumerate(turns)]
         return render_conversation(self.model, messages)
+
+    def encode_whole(self, text: str) -> tuple[tuple[int, ...], list[int]]:
+        """(ids of a text with what the tokenizer puts around it, the end of each token as an index into text)."""
+        self._tokenizer.encode_special_tokens = True
+        encoded = self._tokenizer.encode(text)
+        return tuple(encoded.ids), [end for _, end in encoded.offsets]
 
     def choices(self, before: str, good: str, bad: str) -> tuple[tuple[int, ...], int, int]:
         """(ids of before, id of good, id of bad).
