@@ -99,6 +99,16 @@ def test_failing_cell_is_shown_and_nothing_is_copied(repository):
     assert nbformat.read(repository / "notebooks" / "01_good.ipynb", as_version=4).cells[1].execution_count is None
 
 
+def test_folder_that_can_not_be_written_is_one_line(repository):
+    make_notebook(repository, "01_one")
+    (repository / "build").write_text("a file where a folder should be")
+    done = run(repository)
+    assert done.returncode == 1
+    assert done.stderr.strip().startswith("run_all: [Errno")
+    assert "build" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_dead_kernel_is_a_failure_like_any_other(repository):
     make_notebook(repository, "01_one", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     done = run(repository)

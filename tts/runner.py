@@ -97,6 +97,11 @@ def main(argv: list[str] | None = None) -> int:
     except NotebookFailedError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
+    except OSError as error:  # no space, no permission: what Python says names the file
+        print(
+            f"\nrun_all: {error}: make room or give access, then run it again; what is stored is kept", file=sys.stderr
+        )
+        return 1
     except KeyboardInterrupt:
         print(
             "\nrun_all: interrupted, nothing was copied; what is stored is kept: run it again to go on", file=sys.stderr
