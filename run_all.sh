@@ -140,10 +140,22 @@ set_up() {
   printf '%s\n' "$stamp" >.venv/tts-stamp
 }
 
-install() {
+progress() { # what pip is at, on one line of the terminal
+  local line
+  while IFS= read -r line; do
+    [ -t 2 ] || continue
+    case $line in
+      Collecting*) line=${line#Collecting } && printf '\r\033[K  fetching %s' "${line%% *}" >&2 ;;
+      Installing*) printf '\r\033[K  unpacking' >&2 ;;
+    esac
+  done
+  [ ! -t 2 ] || printf '\r\033[K' >&2
+}
+
+install() { # LOG PIP-OPTIONS...: modules are compiled when first imported, which most never are
   local log=$1
   shift
-  if ! "$python" -m pip --disable-pip-version-check install --no-deps "$@" >>"$log" 2>&1; then
+  if ! "$python" -m pip --disable-pip-version-check install --no-deps --no-compile "$@" 2>&1 | tee -a "$log" | progress; then
     fail "pip failed: $(grep -E '^ *(ERROR|error)' "$log" | tail -n 1) (log: $log; run it again to go on)"
   fi
 }
