@@ -87,6 +87,8 @@ SAME = {
         (r"\sqrt{16}", "4"),
         (r"\sqrt[3]{27}", "3"),
         (r"\sqrt[3]{-8}", "-2"),
+        (r"\sqrt[3]4", r"\sqrt[3]{4}"),
+        (r"{10 \choose 3}", "120"),
         ("8^{1/3}", "2"),
         (r"(\sqrt{5}+1)(\sqrt{5}-1)", "4"),
         (r"\sqrt{3+2\sqrt{2}}", r"1+\sqrt{2}"),
@@ -155,6 +157,7 @@ SAME = {
         (r"5^{\text{th}}", "5"),
         (r"100\text{ m}", "100"),
         (r"x = 5 \text{ cm}", "5"),
+        (r"\text{5 cm}", "5"),
     ],
     "degrees inside a function": [(r"\sin 30^\circ", "0.5"), (r"\cos(60^{\circ})", r"\frac12"), (r"\tan 45°", "1")],
     "base numerals": [
@@ -182,6 +185,8 @@ SAME = {
         (r"\emptyset", r"\varnothing"),
         (r"\emptyset", r"\{\}"),
         ("3,3", "3, 3"),
+        (r"\frac{5}{8} \text{ or } 0.625", r"\frac58"),
+        ("3 or 5", "5, 3"),
     ],
     "both signs": [
         (r"1 \pm \sqrt{19}", r"1 - \sqrt{19}, 1 + \sqrt{19}"),
@@ -220,6 +225,7 @@ SAME = {
         (r"x \in (0,9) \cup (9,36)", r"(0,9)\cup(9,36)"),
         (r"\mathbb{R}", r"(-\infty,\infty)"),
         (r"x \in \mathbb{R}", r"\mathbb{R}"),
+        (r"x < -1 \text{ or } x > 3", r"(-\infty,-1) \cup (3,\infty)"),
     ],
     "names": [
         ("x=5", "5"),
@@ -245,6 +251,11 @@ SAME = {
         (r"x \approx 3.14", "3.14"),
         (r"\pi \approx 3.14", r"\pi"),
         (r"x = \frac{1}{3} \approx 0.33", "1/3"),
+        (r"\approx 3.14", "3.14"),
+        ("x = 3 + 2 = 5", "5"),
+        (r"\frac{6}{2} = 3", "3"),
+        ("f(2) = 5", "5"),
+        (r"\sin \theta = \frac{3}{5}", "0.6"),
     ],
     "equations": [
         ("x + y = 1", "y + x = 1"),
@@ -452,6 +463,13 @@ DIFFERENT = {
     ],
     "names": [("x=5", "x=6"), (r"\pi \approx 3.14", "3.14")],
     "units": [("5 cm", "6 cm"), (r"\$5", r"\$6")],
+    "ambiguous spellings are texts": [
+        ("1/2x", r"\frac{1}{2}x"),
+        ("1/2x", r"\frac{1}{2x}"),
+        ("2^3^2", "512"),
+        ("2^3^2", "64"),
+        ("2^3 = 9", "9"),
+    ],
     "not read": [
         (r"\frac{1}{0}", r"\frac{2}{0}"),
         (r"\frac{1}{0}", "0"),

@@ -17,13 +17,15 @@ lists        1, 2 = 2, 1 = \{1, 2\} = "1 and 2" = "x = 1, x = 2"; 1 \pm 2 is 3, 
              \{3, 3\} doesn't. "x = 1, y = 2" is a system: its names count.
 brackets     (1, 2) is ordered, a point or an open interval (they are written alike); (1, 2] is an interval; [1, 2, 3]
              is (1, 2, 3). 1 < x \le 2, x \in (1, 2] and \{x | 1 < x \le 2\} are (1, 2]. Unions have no order.
-names        A leading name is dropped: x = 5, f(x) = 5, \angle A = 5 and 5 = x are 5; y = 2x + 1 is 2x + 1.
-equations    Left minus right, up to a constant factor: x + y = 1 is 2 - 2x = 2y. Of approximations the exact side.
+names        A leading name is dropped: x = 5, f(x) = 5, \angle A = 5 and 5 = x are 5; y = 2x + 1 is 2x + 1. Of a chain
+             x = 3 + 2 = 5 the last side counts, of an approximation the exact one.
+equations    Left minus right, up to a constant factor: x + y = 1 is 2 - 2x = 2y.
 expressions  By exact or 15-digit values at three fixed points, one of them negative: (a+5)(b+2) = ab+2a+5b+10, but |x|
              is not x. Letters count in their case: R is not r.
 matrices     By their entries, whatever their brackets; a column is not a point.
 words        By their letters, without case and spaces. Three letters in a row are a word unless they are neighbours in
              the alphabet (xyz). \text{(C)}, (C) and C are one choice.
+ambiguous    1/2x and 2^3^2 are texts.
 no answer    No box, or an empty one: no key and no vote.
 
 A model's text is untrusted. It is checked (guards), spelled one way (spelling) and taken apart (form); what then is

@@ -49,7 +49,8 @@ _COLUMNS = re.compile(r"\s*\{[lcr| ]*\}")
 _SYMBOL = r"(?:[A-Za-z]|\\(?:alpha|beta|gamma|delta|epsilon|theta|lambda|mu|rho|sigma|tau|phi|varphi|omega|ell))"
 _VARIABLE = re.compile(rf"{_SYMBOL}(?:\s*_\s*(?:\w|\{{\w+\}}))?", re.ASCII)
 _NAME = re.compile(
-    rf"{_SYMBOL}\s*'*(?:\s*_\s*(?:\w|\{{[^{{}}]*\}}))?(?:\s*\^\s*\{{-1\}})?(?:\s*\(\s*{_SYMBOL}(?:\s*,\s*{_SYMBOL})*\s*\))?"
+    rf"{_SYMBOL}\s*'*(?:\s*_\s*(?:\w|\{{[^{{}}]*\}}))?(?:\s*\^\s*\{{-1\}})?(?:\s*\(\s*(?:{_SYMBOL}|-?[0-9]+)(?:\s*,\s*{_SYMBOL})*\s*\))?"
+    rf"|\\(?:sin|cos|tan|cot|sec|csc)\s*(?:{_SYMBOL}|\(\s*{_SYMBOL}\s*\))"
     r"|m?\s*\\angle\s*[A-Z]{1,3}|[A-Z]{2,3}|\\text\s*\{[^{}]*\}"  # an angle, a length, a word
     rf"|\(\s*{_SYMBOL}(?:\s*,\s*{_SYMBOL})+\s*\)",
     re.ASCII,
@@ -63,7 +64,8 @@ def read(text: str, scalar: Scalar) -> Key:
     while (bracketed := _bracketed(text)) and bracketed[0] == "{":  # {x} is x
         text = bracketed[1]
     if len(items := _split(text, (",", ";"))) > 1:
-        return _list([item for _, item in items], scalar)
+        keys = _list([item for _, item in items], scalar)
+        return _alternatives(keys) if any(separator == ";" for separator, _ in items) else keys
     if len(parts := _split(text, (r"\cup",))) > 1:
         return ("union", *sorted({read(part, scalar) for _, part in parts}, key=_order))
     if len(sides := _split(text, _RELATIONS)) > 1:
@@ -192,6 +194,14 @@ def _list(items: list[str], scalar: Scalar) -> Key:
     return ("set" if len(set(keys)) == len(keys) else "multiset", *keys)
 
 
+def _alternatives(key: Key) -> Key:
+    r"""What "or" joins doesn't count: \frac{5}{8} or 0.625 is one number."""
+    if key[0] != "multiset":
+        return key
+    unique = sorted(set(key[1:]), key=_order)
+    return unique[0] if len(unique) == 1 else ("set", *unique)
+
+
 def _both_signs(items: list[str]) -> list[str]:
     """1 ± 2 is two items of its list."""
     if any(item.count(r"\pm") > 1 or r"\mp" in item for item in items):
@@ -229,12 +239,15 @@ def _relation(sides: list[str], relations: list[str], scalar: Scalar) -> Key:
         return read(sides[1], scalar)
     if not set(relations) <= {"=", r"\approx"}:
         return _inequality(sides, relations, scalar)
-    while len(sides) > 1 and _is_name(sides[0]):  # f(x) = 2x is 2x
-        sides, relations = sides[1:], relations[1:]
-    while relations and relations[-1] == r"\approx":  # the exact value, not what it is about
-        sides, relations = sides[:-1], relations[:-1]
+    while relations and relations[-1] == r"\approx" and not (len(sides) == 2 and _is_name(sides[0])):
+        sides, relations = sides[:-1], relations[:-1]  # the exact value, not what it is about
     if len(sides) == 1:
         return read(sides[0], scalar)
+    if _is_name(sides[0]):  # f(x) = 2x is 2x
+        return read(sides[-1], scalar)
+    if not any(re.search(r"(?<![A-Za-z\\])[A-Za-z]", side) for side in sides):
+        keys = {read(side, scalar) for side in sides}  # \frac{6}{2} = 3
+        return keys.pop() if len(keys) == 1 else _unequal()
     if (
         len(sides) == 2 and _VARIABLE.fullmatch(sides[1]) and not re.search(r"(?<![A-Za-z\\])[A-Za-z]", sides[0])
     ):  # 5 = x
@@ -242,6 +255,10 @@ def _relation(sides: list[str], relations: list[str], scalar: Scalar) -> Key:
     if len(sides) == 2:
         return scalar("=".join(sides))
     raise UnreadableError("a chain of equations")
+
+
+def _unequal() -> Key:
+    raise UnreadableError("an equation that doesn't hold")
 
 
 def _inequality(sides: list[str], relations: list[str], scalar: Scalar) -> Key:

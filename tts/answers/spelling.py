@@ -62,8 +62,9 @@ _SYNONYMS = [
         (r"\\\$|\$|\\[()\[\]]", " "),
         _commands(r"pounds|euro", " "),
         # words
-        (r",?\s*\\text\s*\{[,\s]*(?:and|or)\s*\}\s*", ", "),
-        (r",?\s+(?:and|or)\s+", ", "),
+        (r"^\s*\\text\s*\{\s*([0-9.][^{}]*)\}\s*$", r"\1"),  # \text{5 cm}
+        (r",?\s*(?:\\text\s*\{[,\s]*and\s*\}|\sand(?=\s))\s*", ", "),
+        (r",?\s*(?:\\text\s*\{[,\s]*or\s*\}|\sor(?=\s))\s*", "; "),
         (r"\^\s*\{?\s*\\text\s*\{\s*(?:st|nd|rd|th)\s*\}\s*\}?", ""),  # 5^{\text{th}}
         (r"(?<=[0-9})])\s*\\text\s*\{\s*[mgshLlNJWVK]\s*\}(?:\s*\^\s*\{?\s*[0-9]\s*\}?)?\s*$", ""),  # 100 \text{ m}
         (r"\\text\s*\{([^{}A-Za-z]*[A-Za-z]?[^{}A-Za-z]*)\}", r" \1 "),  # no word in it: \text{(C)}, \text{5}
@@ -89,18 +90,24 @@ _SCIENTIFIC = re.compile(r"(?<![0-9.A-Za-z])([0-9]+(?:\.[0-9]*)?|\.[0-9]+)[eE]([
 _BARE_NUMERATOR = re.compile(r"\\frac\s*([0-9A-Za-z])\s*(?=[0-9A-Za-z{\\])")
 _BARE_DENOMINATOR = re.compile(r"\\frac\s*(\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\})\s*([0-9A-Za-z])")
 _ROUND_ROOT = re.compile(r"\\sqrt\s*\(([^()]*)\)")
-_BARE_ROOT = re.compile(r"\\sqrt\s*([0-9A-Za-z])")
+_BARE_ROOT = re.compile(r"\\sqrt\s*(\[[^\[\]]*\])?\s*([0-9A-Za-z])")
+_CHOOSE = re.compile(r"\{?\s*([0-9A-Za-z]+)\s*\\choose(?![A-Za-z])\s*([0-9A-Za-z]+)\s*\}?")
+_INEQUALITY = re.compile(r"[<>]|\\[lg]e(?![A-Za-z])")
+_OR = re.compile(r",?\s*(?:\\text\s*\{[,\s]*or\s*\}|(?<=\s)or(?=\s))\s*")
 _BARE_NEGATIVE_EXPONENT = re.compile(r"\^\s*(-\s*(?:[0-9]+|[A-Za-z]))")
+_EDGES = re.compile(r"^(?:\s|[;:,=]|\\approx(?![A-Za-z]))+|[\s.;:,]+$")
 _SPACES = re.compile(r"\s+")
 
 
 def normalise(answer: str) -> str:
     """The answer without delimiters, sizes, styles, units, currencies, degree and percent signs, thousands separators
-    and a final full stop; with commas for "and" and "or", and with braces where LaTeX lets them out.
+    and a final full stop; with a comma for "and", a semicolon for "or", and with braces where LaTeX lets them out.
     """
     text = answer.translate(_CHARACTERS)
     # a row's end in a matrix; elsewhere a backslash that was escaped twice
     text = text.replace("\\\\", r"\cr ") if r"\begin" in text else re.sub(r"\\\\(?=[A-Za-z{}])", r"\\", text)
+    if _INEQUALITY.search(text):  # x < 1 or x > 2
+        text = _OR.sub(r" \\cup ", text)
     for pattern, meaning in _SYNONYMS:
         text = pattern.sub(meaning, text)
     if _TRIGONOMETRY.search(text):  # a degree is a number inside a function, a unit elsewhere
@@ -109,15 +116,14 @@ def normalise(answer: str) -> str:
     text = _SPACES.sub(" ", text).strip()
     if not _CLOCK.search(text):  # "3:30 p.m." stays a text
         text = _BARE_UNIT.sub("", _TEXT_UNIT.sub("", text))
-    text = _thousands(
-        text.strip(" .;:,").removeprefix("=").strip() if not text.startswith(".") else text.rstrip(" .;:,")
-    )
+    text = _thousands(_EDGES.sub("", text))
     text = _REPEATING.sub(_repeating, text)
     text = _SCIENTIFIC.sub(r"\1 \\cdot 10^{\2}", text)
     text = _BARE_NUMERATOR.sub(r"\\frac{\1}", text)
     text = _BARE_DENOMINATOR.sub(r"\\frac\1{\2}", text)
     text = _ROUND_ROOT.sub(r"\\sqrt{\1}", text)
-    text = _BARE_ROOT.sub(r"\\sqrt{\1}", text)
+    text = _BARE_ROOT.sub(r"\\sqrt\1{\2}", text)
+    text = _CHOOSE.sub(r"\\binom{\1}{\2}", text)
     text = _BARE_NEGATIVE_EXPONENT.sub(r"^{\1}", text)
     return _SPACES.sub(" ", text).strip()
 

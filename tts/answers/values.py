@@ -35,6 +35,8 @@ def scalar(text: str) -> Key:
     """The key of an expression, or of an equation "left=right". Raises UnreadableError."""
     if re.search(r"[0-9)]\s*_", text):
         raise UnreadableError("a base inside an expression")  # the parser would drop it
+    if re.search(r"\^\s*(?:\{[^{}]*\}|\w)\s*\^", text):
+        raise UnreadableError("an exponent of an exponent without braces")
     if not all(map(is_product, re.findall(r"(?<![A-Za-z\\])[A-Za-z]+", text))):
         raise UnreadableError("words")
     left, equals, right = text.partition("=")
@@ -65,6 +67,14 @@ class _Parser(_Latex2Sympy):
             return sympy.E
         exponent = self.convert_expr(power.expr()) if power.expr() else self.convert_atom(power.atom())
         return sympy.exp(exponent, evaluate=False)
+
+    def convert_mp(self, mp):
+        """Quotients: what 1/2x divides by is anybody's guess."""
+        if mp.DIV():
+            divisor = mp.mp(1).unary() if hasattr(mp, "mp") else mp.mp_nofunc(1).unary_nofunc()
+            if divisor.getChildCount() > 1 and divisor.getChild(0).getText() not in "+-":
+                raise UnreadableError("a product after a slash")
+        return super().convert_mp(mp)
 
     def convert_postfix_list(self, arr, i=0):
         r"""Factors side by side; only 1\frac{1}{2} is a sum. (The parser adds in (3)(4) and "3 4" too.)"""

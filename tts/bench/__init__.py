@@ -1,0 +1,1 @@
+"""Measurements that the README and the notes quote, one module each: `./run_all.sh bench [NAME ...]`."""
