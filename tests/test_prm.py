@@ -166,6 +166,62 @@ def test_equal_prefixes_are_scored_once(rlhflow):
     assert read == len(scorer.format.layout(PROBLEM, ["a", "b"]).ids)
 
 
+def grow(scorer, problem, dice, *, width, depth):
+    """A search's calls: all children of the kept steps at once, each with its parent's scores; returns them all."""
+    calls = []
+
+    async def child(steps, scores):
+        calls.append(steps)
+        return steps, await scorer.score(problem, steps, known=scores)
+
+    async def search():
+        kept = [([], [])]
+        for _ in range(depth):
+            words = [[f"{dice.choice('ab+-')} = {dice.randint(0, 9)}\n\n" for _ in range(width)] for _ in kept]
+            children = [
+                child([*steps, word], scores) for (steps, scores), new in zip(kept, words, strict=True) for word in new
+            ]
+            kept = sorted(await asyncio.gather(*children), key=lambda pair: -pair[1][-1])[:2]
+
+    return search(), calls
+
+
+def tree_tokens(scorer, problem, calls):
+    """The tokens of all distinct nodes of a tree: the problem once, each step with its part of the template once."""
+
+    def layout(*steps):
+        return scorer.format.layout(problem, [step.strip() for step in steps]).ids
+
+    nodes = {steps[:k] for steps in map(tuple, calls) for k in range(1, len(steps) + 1)}
+    firsts = zip(*(layout(step) for step in "1xab+-"), strict=False)
+    begin = next(i for i, tokens in enumerate(firsts) if len(set(tokens)) > 1)
+    return begin + sum(len(layout(*node)) - (len(layout(*node[:-1])) if node[1:] else begin) for node in nodes)
+
+
+@every_format
+def test_a_search_reads_every_token_of_its_tree_once(models, name):
+    scorer = open_it(models[name])
+    problems = [PROBLEM, "And 7 - 5?", "What is 12 + 3 - 2?"]
+    searches = [grow(scorer, problem, random.Random(i), width=4, depth=5) for i, problem in enumerate(problems)]
+
+    async def run():
+        await asyncio.gather(*(search for search, _ in searches))
+        counts, by_step = (
+            scorer.counts.copy(),
+            [await scorer.score(problem, calls[-1]) for problem, (_, calls) in zip(problems, searches, strict=True)],
+        )
+        await scorer.close()
+        return counts, by_step
+
+    counts, by_step = asyncio.run(run())
+    trees = [tree_tokens(scorer, problem, calls) for problem, (_, calls) in zip(problems, searches, strict=True)]
+    assert counts["scored"] == sum(trees)
+    assert counts["cached"] > counts["scored"]
+    for problem, (_, calls), scores in zip(problems, searches, by_step, strict=True):
+        whole = scored(open_it(models[name], prefix_cache=False), calls[-1], problem=problem)[0]
+        assert scores == pytest.approx(whole, abs=TOLERANCE)
+
+
 def test_a_solution_longer_than_the_context_has_a_status_of_its_own(rlhflow):
     scorer = open_it(rlhflow, max_context=60)
     fits, too_long = ["a", "b"], ["a" * 100]

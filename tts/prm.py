@@ -39,6 +39,7 @@ def open_prm(
     dtype: str = "auto",
     max_context: int = 0,
     batch_tokens: int = 0,
+    prefix_cache: bool = True,
 ) -> StepScorer:
     """A step scorer by name, checked but not loaded: the engine starts at the first score().
 
@@ -51,6 +52,7 @@ def open_prm(
     dtype         "auto" (float32 on a CPU, the weights' own type on a GPU), or one of tts.policy.DTYPES
     max_context   tokens of problem and solution; 0 for the model's own limit, 4,096 at most
     batch_tokens  tokens of a batch with its padding (transformers); 0 for the engine's own number
+    prefix_cache  keep what was computed for partial solutions, so that the next step costs its own tokens only
     Raises InputError for anything wrong with these, before a model is loaded.
     """
     from tts.engines import choose_engine
@@ -70,5 +72,10 @@ def open_prm(
 
     named = format != "auto" or "prm_format" in files.config  # whoever names it vouches for it
     return TransformersScorer(
-        files, find_format(files, format), dtype=dtype, batch_tokens=batch_tokens, check_policy=not named
+        files,
+        find_format(files, format),
+        dtype=dtype,
+        batch_tokens=batch_tokens,
+        prefix_cache=prefix_cache,
+        check_policy=not named,
     )

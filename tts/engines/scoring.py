@@ -17,6 +17,8 @@ from tts.errors import ContextExceeded, EngineError, InputError
 from tts.formats import Format, Layout
 
 REMEMBERED = 1 << 18  # scores kept in memory, about 50 MB
+PROBLEMS = 1 << 12  # problems whose beginnings are kept
+OPENINGS = ("1", "x", "a", "So", "Step", "##", "$")  # steps may begin like this: a token may reach over the edge
 
 
 class ModelScorer:
@@ -34,6 +36,7 @@ class ModelScorer:
         # Steps asked for, those of them remembered; tokens that the model read, and that the engine's cache spared it.
         self.counts: Counter[str] = Counter(steps=0, remembered=0, scored=0, cached=0)
         self._scores: OrderedDict[bytes, float] = OrderedDict()
+        self._beginnings: OrderedDict[str, tuple[int, ...]] = OrderedDict()
         self._under_way: dict[tuple[bytes, int], asyncio.Task] = {}
 
     async def score(self, problem: str, steps: Sequence[str], *, known: Sequence[float] = ()) -> list[float]:
@@ -90,7 +93,7 @@ class ModelScorer:
                 f"prm_model={self.name}: this solution has {len(layout.ids)} tokens with its problem, "
                 f"the context {self.context}: it can't be scored"
             )
-        scores = await self.compute(layout, first)
+        scores = await self.compute(layout, first, self._shared_tokens(problem, layout))
         if not all(map(math.isfinite, scores)):
             raise InputError(
                 f"prm_model={self.name}: its scores are not numbers (NaN) with dtype {self.provenance['dtype']}: "
@@ -102,9 +105,26 @@ class ModelScorer:
             self._scores.popitem(last=False)
         return scores
 
-    async def compute(self, layout: Layout, first: int) -> list[float]:
-        """The scores at layout.positions[first:], each from the tokens up to its position."""
+    def _shared_tokens(self, problem: str, layout: Layout) -> int:
+        """How many tokens at its beginning the layout shares with any other solution of the problem."""
+        if problem not in self._beginnings:
+            first, *others = (self.format.layout(problem, [step]).ids for step in OPENINGS)
+            self._beginnings[problem] = first[: min(common(first, other) for other in others)]
+            if len(self._beginnings) > PROBLEMS:
+                self._beginnings.popitem(last=False)
+        return common(self._beginnings[problem], layout.ids)
+
+    async def compute(self, layout: Layout, first: int, shared: int) -> list[float]:
+        """The scores at layout.positions[first:], each from the tokens up to its position.
+
+        shared: so many tokens at the beginning come back in every solution of the problem.
+        """
         raise NotImplementedError
+
+
+def common(one: Sequence[int], other: Sequence[int]) -> int:
+    """The length of the longest common beginning."""
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def _prefix_keys(problem: str, steps: Sequence[str]) -> list[bytes]:
