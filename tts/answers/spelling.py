@@ -11,7 +11,7 @@ _CHARACTERS = {  # what models write for a command
     "∈": r"\in ", "∪": r"\cup ", "∅": r"\emptyset ", "ℝ": r"\mathbb{R}", "°": r"^\circ ", "′": "'", "’": "'",
     "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}",
     "⁰": "^0", "¹": "^1", "²": "^2", "³": "^3", "⁴": "^4", "⁵": "^5", "⁶": "^6", "⁷": "^7", "⁸": "^8", "⁹": "^9",
-    "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\n": " ", "\t": " ", "\r": " ", "£": " ", "€": " ",
+    "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\n": " ", "\t": " ", "\r": " ", "£": " ", "€": " ", "¢": " ",
 }  # fmt: skip
 _CHARACTERS |= {chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)}  # full-width forms
 _CHARACTERS = str.maketrans(_CHARACTERS)
@@ -50,6 +50,7 @@ _SYNONYMS = [
         _commands(r"ast|star", "*"),
         _commands(r"div", "/"),
         (r"\*\*", "^"),
+        (r"\\log\s*_\s*(?:e|\{\s*e\s*\})", r"\\ln "),
         (r"(?<![A-Za-z\\])infinity(?![A-Za-z])", r"\\infty"),
         (r"(?<![A-Za-z\\])(pi|sqrt)(?![A-Za-z])", r"\\\1"),
         (rf"(?<![A-Za-z\\])({_FUNCTIONS})(?![A-Za-z])", r"\\\1"),
@@ -70,13 +71,14 @@ _SYNONYMS = [
         (r"\\text\s*\{([^{}A-Za-z]*[A-Za-z]?[^{}A-Za-z]*)\}", r" \1 "),  # no word in it: \text{(C)}, \text{5}
     ]
 ]
+_ROW_END = re.compile(r"\\\\(?:\s*\[[0-9. a-z]*\])?")
 _CIRCLE = r"(?:\s*\^\s*\{?\s*\\circ(?![A-Za-z])\s*\}?|\s*\\degrees?(?![A-Za-z]))"
 _TRIGONOMETRY = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")
 _NUMBER_OF_DEGREES = re.compile(rf"([0-9]+(?:\.[0-9]+)?){_CIRCLE}")
 _DEGREES = re.compile(rf"{_CIRCLE}(?:\s*[CF])?(?![A-Za-z])")
 _PERCENT = re.compile(r"\s*\\?%|\s*\\text\s*\{\s*per\s?cent\s*\}|(?<=[0-9])\s*per\s?cent(?![a-z])")
 _CLOCK = re.compile(r"[0-9]:[0-9]{2}")
-_SENTENCE = r"(?!\s*(?:if|is|for|or|and|to|of|not|no|mod|when|where|with|in|at|more|less|as)\b)"
+_SENTENCE = r"(?!\s*(?:if|is|for|or|and|to|of|not|no|mod|when|where|with|in(?!\s*\})|at|more|less|as)\b)"
 _TEXT_UNIT = re.compile(
     rf"(?<=[^,;=\s])\s*\\text\s*\{{{_SENTENCE}[A-Za-z\s./-]+\}}(?:\s*\^\s*\{{?\s*[0-9]\s*\}}?)?\s*(?=,|;|\.?$)"
 )
@@ -105,7 +107,7 @@ def normalise(answer: str) -> str:
     """
     text = answer.translate(_CHARACTERS)
     # a row's end in a matrix; elsewhere a backslash that was escaped twice
-    text = text.replace("\\\\", r"\cr ") if r"\begin" in text else re.sub(r"\\\\(?=[A-Za-z{}])", r"\\", text)
+    text = _ROW_END.sub(r"\\cr ", text) if r"\begin" in text else re.sub(r"\\\\(?=[A-Za-z{}])", r"\\", text)
     if _INEQUALITY.search(text):  # x < 1 or x > 2
         text = _OR.sub(r" \\cup ", text)
     for pattern, meaning in _SYNONYMS:

@@ -37,7 +37,7 @@ def scalar(text: str) -> Key:
         raise UnreadableError("a base inside an expression")  # the parser would drop it
     if re.search(r"\^\s*(?:\{[^{}]*\}|\w)\s*\^", text):
         raise UnreadableError("an exponent of an exponent without braces")
-    if not all(map(is_product, re.findall(r"(?<![A-Za-z\\])[A-Za-z]+", text))):
+    if r"\text" in text or not all(map(is_product, re.findall(r"(?<![A-Za-z\\])[A-Za-z]+", text))):
         raise UnreadableError("words")
     left, equals, right = text.partition("=")
     trees = [_parse(side) for side in (left, right) if side]
