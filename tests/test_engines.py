@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
+from engine_kernel import interrupt_and_run_again
 from engine_models import save_model
 from scipy.stats import chisquare
 from transformers import AutoModelForCausalLM
@@ -252,6 +255,32 @@ def test_a_cancelled_request_harms_no_other(directory):
     assert sum(isinstance(c, asyncio.CancelledError) for c in done[::2]) > 0
     want = sample_all(open_(directory), [request(prompt, s, max_tokens=200) for s in range(20)])
     assert [c.token_ids for c in done[1::2]] == [c.token_ids for c in want[1::2]]
+
+
+@pytest.mark.parametrize("ending", ["pass", "await policy.close()", "tasks.pop().cancel()", "raise SystemExit(0)"])
+def test_a_script_may_end_at_any_moment(directory, ending):
+    code = f"""
+import asyncio
+from tts.policy import open_policy
+
+async def main():
+    policy = open_policy({str(directory)!r}, engine="transformers")
+    settings = dict(temperature=1.0, max_tokens=200)
+    await policy.sample((1, 2, 20), seed=0, **settings)
+    tasks = [asyncio.ensure_future(policy.sample((1, 2, 20), seed=s, **settings)) for s in range(100)]
+    await asyncio.sleep(0.02)
+    {ending}
+
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+def test_interrupted_cell_runs_again(directory):
+    interrupt_and_run_again(directory, "transformers")
 
 
 def test_counts_every_token(directory):

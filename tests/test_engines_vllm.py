@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 import pytest
+from engine_kernel import interrupt_and_run_again
 from engine_models import save_model
 from scipy.stats import chi2_contingency
 
@@ -116,6 +117,15 @@ def test_processes_share_one_host_which_outlives_an_interrupt(directory):
     assert [number for _, number in running_hosts()] == [pid]
     wait_until(lambda: "0 client(s), 0 waiting" in command("list"))  # the killed client's request was dropped
     assert f"tiny: process {pid}" in command("list")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+def test_interrupted_cell_runs_again_on_the_same_host(directory):
+    before = running_hosts()
+    interrupt_and_run_again(directory, "vllm")
+    after = running_hosts()
+    assert len(after) == 1
+    assert not before or after == before
 
 
 def command(word) -> str:

@@ -12,11 +12,10 @@ import asyncio
 import contextlib
 import importlib.metadata
 import os
-import queue
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -51,7 +50,7 @@ class TransformersPolicy(ModelPolicy):
     def __init__(self, model: Model, *, system_prompt: str, dtype: str, max_num_seqs: int) -> None:
         self._dtype = dtype
         self._max_num_seqs = max_num_seqs or (128 if model.is_small else 16)
-        self._queue: queue.SimpleQueue[_Row | None] | None = None
+        self._worker: _Worker | None = None
         provenance = {"dtype": dtype, "version": importlib.metadata.version("transformers")}
         super().__init__(model, system_prompt=system_prompt, provenance=provenance)
 
@@ -60,41 +59,67 @@ class TransformersPolicy(ModelPolicy):
     ) -> tuple[Sequence[int], Sequence[float], int]:
         """See ModelPolicy.generate."""
         row = _Row(prefix, seed, temperature, top_p, max_tokens, stop)
-        if self._queue is None:
-            self._queue = queue.SimpleQueue()
-            threading.Thread(target=self._serve, args=(self._queue,), daemon=True).start()
-        self._queue.put(row)
+        if self._worker is None:
+            self._worker = _Worker(self.model, self._dtype, self._max_num_seqs)
+        self._worker.put(row)
         return (*await asyncio.wrap_future(row.future), 0)
 
     async def close(self) -> None:
-        """End the thread, which lets the model go; what waits is answered first."""
-        if self._queue is not None:
-            self._queue.put(None)
-            self._queue = None
+        """Let go of the model; what waits is answered first."""
+        if self._worker is not None:
+            self._worker.end()
+            self._worker = None
 
-    def _serve(self, inbox: queue.SimpleQueue[_Row | None]) -> None:
-        """The thread: takes what waits, decodes it in batches of similar length, until close()."""
-        decoder: _Decoder | None = None
-        closed = False
-        while not closed:
-            rows = [inbox.get()]
-            time.sleep(0.002)  # the requests of one tick of the event loop arrive together
-            while not inbox.empty():
-                rows.append(inbox.get())
-            closed = None in rows
-            waiting = sorted((row for row in rows if row), key=lambda row: len(row.prefix))
-            for start in range(0, len(waiting), self._max_num_seqs):
-                batch = waiting[start : start + self._max_num_seqs]
-                try:
-                    decoder = decoder or _Decoder(self.model, self._dtype)
-                    decoder.decode(batch)
-                except Exception as error:
-                    for row in batch:
-                        if not row.future.done():
-                            line = str(error).splitlines()[0] if str(error) else ""
-                            row.future.set_exception(
-                                EngineError(f"transformers failed: {type(error).__name__}: {line}")
-                            )
+
+class _Worker:
+    """A thread that decodes what waits, in batches of similar length.
+
+    It is an executor's, because the interpreter waits for those at exit: from others torch aborts the process.
+    """
+
+    def __init__(self, model: Model, dtype: str, max_num_seqs: int) -> None:
+        self._model, self._dtype, self._max_num_seqs = model, dtype, max_num_seqs
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"transformers {model.name}")
+        self._lock = threading.Lock()
+        self._waiting: list[_Row] = []
+        self._busy = False
+        self._decoder: _Decoder | None = None
+
+    def put(self, row: _Row) -> None:
+        with self._lock:
+            self._waiting.append(row)
+            if not self._busy:
+                self._busy = True
+                self._executor.submit(self._run)
+
+    def end(self) -> None:
+        self._executor.shutdown(wait=False)
+
+    def _run(self) -> None:
+        """Decode until nothing waits."""
+        time.sleep(0.002)  # the requests of one tick of the event loop arrive together
+        while True:
+            with self._lock:
+                rows, self._waiting = self._waiting, []
+                self._busy = bool(rows)
+            if not rows:
+                return
+            rows.sort(key=lambda row: len(row.prefix))
+            for start in range(0, len(rows), self._max_num_seqs):
+                self._decode([row for row in rows[start : start + self._max_num_seqs] if not row.future.done()])
+
+    def _decode(self, batch: list[_Row]) -> None:
+        if not batch:
+            return
+        try:
+            self._decoder = self._decoder or _Decoder(self._model, self._dtype)
+            self._decoder.decode(batch)
+        except Exception as error:
+            line = str(error).splitlines()[0] if str(error) else ""
+            failure = EngineError(f"transformers failed: {type(error).__name__}: {line}")
+            for row in batch:
+                with contextlib.suppress(InvalidStateError):  # the others have their results
+                    row.future.set_exception(failure)
 
 
 class _Decoder:
