@@ -96,9 +96,8 @@ def extract_answer(text: str) -> str | None:
         if opening in closes:
             end = closing = closes[opening]
             answer = text[opening + 1 : closing].strip()
-            while (inner := _BOX.match(text, opening + 1)) and closes.get(
-                inner.end(), -2
-            ) + 1 == closing:  # a box in a box
+            # a box in a box
+            while (inner := _BOX.match(text, opening + 1)) and closes.get(inner.end()) == closing - 1:
                 opening, closing = inner.end(), closing - 1
                 answer = text[opening + 1 : closing].strip()
         elif bare := _BARE.match(text, opening):
@@ -132,13 +131,17 @@ def canonical_keys(
         else:
             _cache[VERSION, answer] = found
     if texts:
-        limit = workers or min(4, len(os.sched_getaffinity(0)))
+        limit = workers or min(4, _cores())
         replies = POOL.read(list(texts), workers=limit, deadline=deadline)
         for (text, same), reply in zip(texts.items(), replies, strict=True):
             found = _found(text, reply)
             for answer in same:
                 _cache[VERSION, answer] = found
     return [_NO_ANSWER if answer is None else _cache[VERSION, answer] for answer in answers]
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _quick(answer: str) -> tuple[str, Canonical | None]:
@@ -170,7 +173,6 @@ def _tuples(key: list) -> Key:
 def _text_key(text: str) -> Key:
     """What couldn't be read equals only what is written the same, spaces aside, and in words the case aside."""
     plain = re.sub(r"\\text\s*\{([^{}]*)\}", r"\1", text)
-    plain = (
-        re.sub(r"\s+", "", plain).encode(errors="backslashreplace").decode()
-    )  # half a surrogate pair can't be written
+    plain = re.sub(r"\s+", "", plain)
+    plain = plain.encode(errors="backslashreplace").decode()  # half a surrogate pair could not be stored
     return ("text", short(plain.casefold() if not re.search(r"[\\^_=+*/0-9]", plain) else plain))

@@ -55,6 +55,7 @@ _NAME = re.compile(
     rf"|\(\s*{_SYMBOL}(?:\s*,\s*{_SYMBOL})+\s*\)",
     re.ASCII,
 )
+_LETTER = re.compile(r"(?<![A-Za-z\\])[A-Za-z]")
 _SUCH_THAT = re.compile(rf"{_SYMBOL}\s*(?:\\in\s*\\mathbb\{{R\}}\s*)?[|:]\s*(.*)", re.DOTALL)
 
 
@@ -171,7 +172,7 @@ def _group(opening: str, inside: str, closing: str, scalar: Scalar) -> Key:
     if len(items) == 1:
         return read(inside, scalar)
     keys = [read(item, scalar) for item in items]
-    if len(keys) == 2 and "[" in opening + closing or "]" in opening + closing and len(keys) == 2:
+    if len(keys) == 2 and (opening == "[" or closing == "]"):
         return ("interval", opening, *keys, closing)
     return ("tuple", *keys)
 
@@ -186,10 +187,8 @@ def _list(items: list[str], scalar: Scalar) -> Key:
     if len(set(names) - {""}) > 1:
         if "" in names or len(set(names)) < len(names):
             raise UnreadableError("some items have a name of their own and some have not")
-        return (
-            "system",
-            *sorted(((name, read(pair[1][1], scalar)) for name, pair in zip(names, sides, strict=True)), key=_order),
-        )
+        values = [read(pair[1][1], scalar) for pair in sides]
+        return ("system", *sorted(zip(names, values, strict=True), key=_order))
     keys = sorted((read(item, scalar) for item in _both_signs(items)), key=_order)
     return ("set" if len(set(keys)) == len(keys) else "multiset", *keys)
 
@@ -214,10 +213,12 @@ def _order(key: object) -> str:
 
 
 def _matrix(inside: str, scalar: Scalar) -> Key:
-    rows = [
-        row for _, row in _split(_COLUMNS.sub("", inside, count=1) if _COLUMNS.match(inside) else inside, (r"\cr",))
-    ]
-    cells = [[scalar(cell) for _, cell in _split(row, ("&",))] for row in (rows if rows[-1] else rows[:-1])]
+    if columns := _COLUMNS.match(inside):  # of an array: {cc}
+        inside = inside[columns.end() :]
+    rows = [row for _, row in _split(inside, (r"\cr",))]
+    if not rows[-1]:
+        rows.pop()
+    cells = [[scalar(cell) for _, cell in _split(row, ("&",))] for row in rows]
     if len({len(row) for row in cells}) != 1:
         raise UnreadableError("rows of different length")
     return ("matrix", len(cells), len(cells[0]), *(key for row in cells for key in row))
@@ -227,9 +228,8 @@ def _matrix(inside: str, scalar: Scalar) -> Key:
 
 
 def _is_name(text: str) -> bool:
-    return bool(_NAME.fullmatch(text)) or (
-        len(text) > 2 and all(map(str.isalpha, text.split())) and not is_product(text)
-    )
+    words = text.split()
+    return bool(_NAME.fullmatch(text)) or (all(map(str.isalpha, words)) and not all(map(is_product, words)))
 
 
 def _relation(sides: list[str], relations: list[str], scalar: Scalar) -> Key:
@@ -245,20 +245,14 @@ def _relation(sides: list[str], relations: list[str], scalar: Scalar) -> Key:
         return read(sides[0], scalar)
     if _is_name(sides[0]):  # f(x) = 2x is 2x
         return read(sides[-1], scalar)
-    if not any(re.search(r"(?<![A-Za-z\\])[A-Za-z]", side) for side in sides):
-        keys = {read(side, scalar) for side in sides}  # \frac{6}{2} = 3
-        return keys.pop() if len(keys) == 1 else _unequal()
-    if (
-        len(sides) == 2 and _VARIABLE.fullmatch(sides[1]) and not re.search(r"(?<![A-Za-z\\])[A-Za-z]", sides[0])
-    ):  # 5 = x
-        return read(sides[0], scalar)
-    if len(sides) == 2:
-        return scalar("=".join(sides))
-    raise UnreadableError("a chain of equations")
-
-
-def _unequal() -> Key:
-    raise UnreadableError("an equation that doesn't hold")
+    constant = [not _LETTER.search(side) for side in sides]
+    if all(constant):  # \frac{6}{2} = 3
+        keys = {read(side, scalar) for side in sides}
+        if len(keys) == 1:
+            return keys.pop()
+    elif len(sides) == 2:  # 5 = x, or an equation
+        return read(sides[0], scalar) if constant[0] and _VARIABLE.fullmatch(sides[1]) else scalar("=".join(sides))
+    raise UnreadableError("a chain of equations, or one that doesn't hold")
 
 
 def _inequality(sides: list[str], relations: list[str], scalar: Scalar) -> Key:

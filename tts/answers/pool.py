@@ -135,7 +135,11 @@ class Pool:
             self._end(worker)
 
     def forget(self) -> None:
-        """In a forked child: the workers are the parent's."""
+        """In a forked child: the workers are the parent's, and end when all copies of their pipes are closed."""
+        for worker in self._workers:
+            worker.process.returncode = 0  # not this process's to wait for
+            worker.process.stdin.close()
+            worker.process.stdout.close()
         self.__init__()
 
 

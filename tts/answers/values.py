@@ -40,10 +40,7 @@ def scalar(text: str) -> Key:
     if r"\text" in text or not all(map(is_product, re.findall(r"(?<![A-Za-z\\])[A-Za-z]+", text))):
         raise UnreadableError("words")
     left, equals, right = text.partition("=")
-    trees = [_parse(side) for side in (left, right) if side]
-    if equals:
-        return _equation_key(trees[0] - trees[1])
-    return _expression_key(trees[0])
+    return _equation_key(_parse(left), _parse(right)) if equals else _expression_key(_parse(left))
 
 
 # -- the parser -----------------------------------------------------------------------------------------------------
@@ -86,51 +83,56 @@ class _Parser(_Latex2Sympy):
             raise UnreadableError("a derivative or a matrix")
         if any(text[0] in ".0123456789" for text in texts[1:]):
             raise UnreadableError("numbers side by side")
-        if (
-            len(factors) == 2
-            and re.fullmatch("[0-9]+", texts[0])
-            and re.fullmatch(r"\\frac\{[0-9]+\}\{[0-9]+\}", texts[1])
-        ):
+        if len(texts) == 2 and _MIXED_NUMBER.fullmatch("".join(texts)):
             return sympy.Add(*factors, evaluate=False)
         return sympy.Mul(*factors, evaluate=False)
 
 
+_MIXED_NUMBER = re.compile(r"[0-9]+\\frac\{[0-9]+\}\{[0-9]+\}")
 _CONFIG = ConversionConfig(lowercase_symbols=False)
 
 
 def _parse(text: str) -> sympy.Basic:
     text = re.sub(r"(?<![A-Za-z\\])([A-Za-z]?)d(?=\s*[A-Za-z])", r"\1 d * ", text)  # "dx" would be a differential
     try:
-        return _Parser(config=_CONFIG).parse(text)
+        tree = _Parser(config=_CONFIG).parse(text)
     except (UnreadableError, MemoryError):
         raise
     except Exception as error:  # the parser raises bare Exception, and whatever a strange tree makes SymPy raise
         raise UnreadableError(f"not parsed: {type(error).__name__}") from None
+    if not isinstance(tree, sympy.Expr):
+        raise UnreadableError(f"no expression: {type(tree).__name__}")
+    return tree
 
 
 # -- keys -----------------------------------------------------------------------------------------------------------
 
 
 def _expression_key(tree: sympy.Basic) -> Key:
-    names = sorted({name for node in sympy.preorder_traversal(tree) if (name := _name(node)) and name != "i"})
+    """An expression is its values at fixed points; these differ from symbol to symbol, so the key needs no names."""
+    names = _symbols(tree)
     points = [_point(names, index) for index in range(POINTS if names else 1)]
     keys = [_number_key(value) for value in _settled(lambda: [evaluate(tree, point) for point in points])]
-    return keys[0] if len(set(keys)) == 1 else ("expression", ",".join(names), *keys)  # x - x + 5 is 5
+    return keys[0] if len(set(keys)) == 1 else ("expression", *keys)  # x - x + 5 is 5
 
 
-def _equation_key(difference: sympy.Basic) -> Key:
+def _equation_key(left: sympy.Basic, right: sympy.Basic) -> Key:
     """An equation is its left minus its right side, up to a constant factor."""
-    names = sorted({name for node in sympy.preorder_traversal(difference) if (name := _name(node)) and name != "i"})
+    names = _symbols(left) | _symbols(right)
     points = [_point(names, index) for index in range(POINTS + 1)]
 
     def ratios() -> list[Value]:
-        first, *rest = (evaluate(difference, point) for point in points)
+        first, *rest = (_plus(evaluate(left, point), _times(Fraction(-1), evaluate(right, point))) for point in points)
         return [_quotient(value, first) for value in rest]
 
-    return ("equation", ",".join(names), *(_number_key(value) for value in _settled(ratios)))
+    return ("equation", *(_number_key(value) for value in _settled(ratios)))
 
 
-def _point(names: list[str], index: int) -> dict[str, Fraction]:
+def _symbols(tree: sympy.Basic) -> set[str]:
+    return {name for node in sympy.preorder_traversal(tree) if (name := _name(node)) and name != "i"}
+
+
+def _point(names: set[str], index: int) -> dict[str, Fraction]:
     """A fixed rational for each symbol, negative at the second point, so that |x| is not x."""
     point = {}
     for name in names:
