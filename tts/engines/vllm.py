@@ -57,12 +57,21 @@ class VllmPolicy(ModelPolicy):
 class VllmClient:
     """Requests of any kind that the host knows, to the host of one model with these settings."""
 
-    def __init__(self, model: Model, *, dtype: str, max_num_seqs: int, gpu_memory_utilization: float) -> None:
+    def __init__(
+        self,
+        model: Model,
+        *,
+        dtype: str,
+        max_num_seqs: int,
+        gpu_memory_utilization: float,
+        prefix_cache: bool = True,
+    ) -> None:
         self.model = model
         package, self._gpu = vllm_package()
         self._dtype = ("auto" if self._gpu else "float32") if dtype == "auto" else dtype
         self._max_num_seqs = max_num_seqs or 256
         self._gpu_memory_utilization = gpu_memory_utilization
+        self._prefix_cache = prefix_cache
         self._link: Link | None = None
         self._opening: asyncio.Task | None = None
         self.provenance = {
@@ -109,7 +118,7 @@ class VllmClient:
             "dtype": self._dtype,
             "max_model_len": context,
             "max_num_seqs": self._max_num_seqs,
-            "enable_prefix_caching": True,
+            "enable_prefix_caching": self._prefix_cache,
             "disable_log_stats": True,
             "skip_mm_profiling": True,
             "seed": 0,
@@ -153,7 +162,10 @@ class VllmClient:
 
 
 def _cache_bytes(model: Model, sequences: int) -> int:
-    """Room for the keys and values of `sequences` full contexts, but at most an eighth of the memory and 4 GiB."""
+    """Room for the keys and values of `sequences` half-full contexts, but at most a sixteenth of the memory and 2 GiB.
+
+    Too little costs time alone: vLLM then puts requests off and computes them again, with the same result.
+    """
     config = model.config.get("text_config", model.config)
     if not {"num_attention_heads", "hidden_size", "num_hidden_layers"} <= set(config):
         return 1 << 30  # another kind of model
@@ -161,7 +173,7 @@ def _cache_bytes(model: Model, sequences: int) -> int:
     size = config.get("head_dim") or config["hidden_size"] // heads
     per_token = 2 * 4 * config["num_hidden_layers"] * (config.get("num_key_value_heads") or heads) * size
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    wanted = min(per_token * model.context * sequences, memory // 8, 4 << 30)
+    wanted = min(per_token * model.context * sequences // 2, memory // 16, 2 << 30)
     return max(wanted, 2 * per_token * model.context, 128 << 20)
 
 
