@@ -51,11 +51,13 @@ def causal(
     }
     model = LlamaForCausalLM(LlamaConfig(**settings | config))
     with torch.no_grad():
-        # One feature that is about 1 in every hidden state lifts the two answers over all other tokens.
+        # One feature that is the same in every hidden state lifts the two answers over all other tokens.
         model.model.embed_tokens.weight[:, 0] = 4.0
-        model.lm_head.weight[:, 0] = -8.0
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight[0] = layer.mlp.down_proj.weight[0] = 0.0
+        model.lm_head.weight[:, 0] = -20.0
         if answers:
-            model.lm_head.weight[list(answers), 0] = 8.0
+            model.lm_head.weight[list(answers), 0] = 20.0
     model.save_pretrained(folder)
     PreTrainedTokenizerFast(tokenizer_object=made, pad_token="<|pad|>", eos_token="<|end|>").save_pretrained(folder)
     if chat is not None:
@@ -71,11 +73,12 @@ def rlhflow(folder: Path, *, answers: bool = True, **config) -> Path:
 
 def math_shepherd(folder: Path, *, chat: str | None = None, **config) -> Path:
     """A random PRM in Math-Shepherd's format, with a tokenizer of SentencePiece's kind: words begin with "▁"."""
+    special = ["<unk>", "<s>", *SPECIAL]
     made = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
     made.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     alphabet = sorted({"▁", "к", "и", *map(chr, range(33, 127))})
     bytes_ = [f"<0x{i:02X}>" for i in range(256)]
-    vocabulary = {token: i for i, token in enumerate(["<unk>", "<s>", "<|end|>", "<|pad|>", *bytes_, *alphabet])}
+    vocabulary = {token: i for i, token in enumerate([*special, *bytes_, *alphabet])}
     merges = [("▁", "к"), ("▁к", "и"), ("▁", "+"), ("▁", "-"), ("▁", "a"), ("▁", "S"), ("▁S", "o"), ("t", "h")]
     for left, right in merges:
         vocabulary.setdefault(left + right, len(vocabulary))
@@ -83,7 +86,7 @@ def math_shepherd(folder: Path, *, chat: str | None = None, **config) -> Path:
     made.decoder = decoders.Sequence(
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     )
-    made.add_special_tokens(["<unk>", "<s>", "<|end|>", "<|pad|>"])
+    made.add_special_tokens(special)
     made.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", vocabulary["<s>"])])
     return causal(folder, made, answers=(vocabulary["▁+"], vocabulary["▁-"]), chat=chat, **config)
 

@@ -252,6 +252,19 @@ def test_who_is_cancelled_leaves_the_others_their_scores(rlhflow):
     assert len(asyncio.run(run())) == 1
 
 
+def test_a_loop_that_ends_early_leaves_the_scorer_working(rlhflow):
+    scorer = open_it(rlhflow)
+    asyncio.run(scorer.score(PROBLEM, ["a"]))
+
+    async def leave():
+        asyncio.create_task(scorer.score(PROBLEM, ["b"]))  # noqa: RUF006 - never awaited, that is the point
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    asyncio.run(leave())
+    assert len(scored(scorer, ["c", "d"])[0]) == 2
+
+
 def test_a_closed_scorer_loads_again_and_serves_another_loop(rlhflow):
     scorer = open_it(rlhflow)
     first = scored(scorer, ["a"])

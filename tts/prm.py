@@ -40,6 +40,7 @@ def open_prm(
     max_context: int = 0,
     batch_tokens: int = 0,
     prefix_cache: bool = True,
+    gpu_memory_utilization: float = 0.45,
 ) -> StepScorer:
     """A step scorer by name, checked but not loaded: the engine starts at the first score().
 
@@ -47,35 +48,52 @@ def open_prm(
     name          what figures and records call it; "" for the model's own name
     format        how it reads steps: a name in tts.formats.FORMATS, or "auto" to find it from config and tokenizer (and
                   to refuse, at the first score, a model that answers like a plain policy)
-    engine        "vllm", "transformers", or "auto": transformers, unless a GPU and vLLM serve a large model
+    engine        "vllm", "transformers", or "auto": vLLM for a large model on a GPU where it can, else transformers
     revision      of a hub id; pinned to the commit that it is now
     dtype         "auto" (float32 on a CPU, the weights' own type on a GPU), or one of tts.policy.DTYPES
     max_context   tokens of problem and solution; 0 for the model's own limit, 4,096 at most
     batch_tokens  tokens of a batch with its padding (transformers); 0 for the engine's own number
     prefix_cache  keep what was computed for partial solutions, so that the next step costs its own tokens only
+    gpu_memory_utilization  the share of the GPU's memory that vLLM takes; the policy's vLLM takes its own beside it
     Raises InputError for anything wrong with these, before a model is loaded.
     """
-    from tts.engines import choose_engine
+    from tts.engines import choose_engine, has_gpu
     from tts.engines.model import open_model
-    from tts.formats import find_format
+    from tts.formats import TokenHead, find_format
 
     if dtype not in DTYPES:
         raise InputError(f"dtype={dtype!r} is unknown: choose one of {', '.join(DTYPES)}")
     if batch_tokens < 0:
         raise InputError(f"batch_tokens={batch_tokens}: give the number of tokens of a batch, or 0")
-    choose_engine(engine)
+    if not 0 < gpu_memory_utilization <= 1:
+        raise InputError(f"gpu_memory_utilization={gpu_memory_utilization}: give a share above 0, at most 1")
+    chosen, _ = choose_engine(engine)
     try:
         files = open_model(model, revision=revision, max_context=max_context, name=name, chat=False)
     except InputError as error:
         raise InputError(str(error).replace("policy_model", "prm_model")) from None
+    layout_of = find_format(files, format)
+    named = format != "auto" or "prm_format" in files.config  # whoever names it vouches for it
+    reads_tokens = isinstance(layout_of.head, TokenHead)
+    if engine == "auto" and (files.is_small or not reads_tokens or not has_gpu()):
+        chosen = "transformers"
+    if chosen == "vllm":
+        from tts.engines.scoring_vllm import VllmScorer
+        from tts.engines.vllm import VllmClient
+
+        if not reads_tokens or dtype == "float64":
+            what = "dtype='float64'" if reads_tokens else f"format {layout_of.name}"
+            raise InputError(f"{what} is for engine='transformers' alone: choose that engine for {files.name}")
+        client = VllmClient(
+            files,
+            dtype=dtype,
+            max_num_seqs=0,
+            gpu_memory_utilization=gpu_memory_utilization,
+            prefix_cache=prefix_cache,
+        )
+        return VllmScorer(files, layout_of, client=client, check_policy=not named)
     from tts.engines.scoring_transformers import TransformersScorer
 
-    named = format != "auto" or "prm_format" in files.config  # whoever names it vouches for it
     return TransformersScorer(
-        files,
-        find_format(files, format),
-        dtype=dtype,
-        batch_tokens=batch_tokens,
-        prefix_cache=prefix_cache,
-        check_policy=not named,
+        files, layout_of, dtype=dtype, batch_tokens=batch_tokens, prefix_cache=prefix_cache, check_policy=not named
     )

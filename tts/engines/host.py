@@ -9,7 +9,7 @@ process of its own): one import instead of three makes the start three times fas
 processes, and when vLLM dies the host dies with it and takes nothing else along.
 
 Messages are msgpack arrays behind a 4-byte length; a frame carries all messages of one tick of the event loop:
-    client to host   [id, kind, argument…]     kinds: "sample", "abort", "status"
+    client to host   [id, kind, argument…]     kinds: "sample", "score", "abort", "status"
     host to client   [id, error or null, result]
 A host ends when no client was connected for TTS_ENGINE_IDLE seconds (60), on SIGTERM, or when vLLM fails. Whoever
 starts or runs the host holds the lock on its lock file, so where that is free there is none.
@@ -35,7 +35,7 @@ import msgspec
 
 from tts.errors import InputError
 
-PROTOCOL = 1  # part of a host's key: a client never meets a host that speaks otherwise
+PROTOCOL = 2  # part of a host's key: a client never meets a host that speaks otherwise
 _pack, _unpack = msgspec.msgpack.encode, msgspec.msgpack.decode
 
 
@@ -164,8 +164,27 @@ def _sample_result(output) -> list:
     return [list(completion.token_ids), list(completion.logprobs.logprobs), output.num_cached_tokens or 0]
 
 
+def _score_request(prefix, good, bad):
+    from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+    return prefix, SamplingParams(
+        temperature=0.0,
+        max_tokens=1,
+        ignore_eos=True,
+        detokenize=False,
+        logprob_token_ids=[good, bad],
+        output_kind=RequestOutputKind.FINAL_ONLY,
+        skip_clone=True,
+    )
+
+
+def _score_result(output) -> list:
+    values = output.outputs[0].logprobs[0]  # of the two asked for and of the sampled token
+    return [{number: value.logprob for number, value in values.items()}, output.num_cached_tokens or 0]
+
+
 # kind -> (arguments to (prompt ids, SamplingParams), vLLM's finished output to the message's result)
-REQUESTS = {"sample": (_sample_request, _sample_result)}
+REQUESTS = {"sample": (_sample_request, _sample_result), "score": (_score_request, _score_result)}
 
 
 class Host:

@@ -18,6 +18,7 @@ from tts.formats import Format, Layout
 
 REMEMBERED = 1 << 18  # scores kept in memory, about 50 MB
 PROBLEMS = 1 << 12  # problems whose beginnings are kept
+LEAST_MASS = 0.5  # of the probability that a PRM puts on its two answers; a trained one puts nearly all of it there
 OPENINGS = ("1", "x", "a", "So", "Step", "##", "$")  # steps may begin like this: a token may reach over the edge
 
 
@@ -142,3 +143,12 @@ def engine_error(engine: str, error: Exception) -> Exception:
         return error
     line = str(error).splitlines()[0] if str(error) else ""
     return EngineError(f"{engine} failed: {type(error).__name__}: {line}")
+
+
+def check_mass(name: str, mass: float) -> None:
+    """Refuse a plain policy, which has no reason to answer the two tokens. NaN passes: its scores say more."""
+    if mass < LEAST_MASS:
+        raise InputError(
+            f"prm_model={name} puts {mass:.2g} of its probability on its two answers, a PRM nearly all: it is a "
+            "plain policy, or a PRM in another format: give a PRM, or name the format of one trained on these two alone"
+        )

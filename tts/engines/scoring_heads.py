@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tts.engines.model import Model
+from tts.engines.scoring import check_mass
 from tts.errors import InputError
 from tts.formats import Format, TokenHead
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-LEAST_MASS = 0.5  # of the probability that a PRM puts on its two answers; a trained one puts nearly all of it there
 
 # The tensors of a head beside the language model's, in the order in which they are applied.
 _CLASSES = ("score.0.weight", "score.0.bias", "score.2.weight", "score.2.bias")
@@ -46,7 +45,7 @@ def _load_tokens(model: Model, head: TokenHead, dtype: str, device: str, check_p
         logits = torch.nn.functional.linear(hidden, weight).double()
         if check_policy:
             everything = output(hidden[:64]).double().logsumexp(-1)
-            check_mass(model, (logits[:64].logsumexp(-1) - everything).exp().mean().item())
+            check_mass(model.name, (logits[:64].logsumexp(-1) - everything).exp().mean().item())
             check_policy = False
         return logits.softmax(-1)[:, 0]
 
@@ -100,12 +99,3 @@ def _read_tensors(path: Path, names: Sequence[str]) -> dict[str, Tensor]:
         with safe_open(file, framework="pt") as tensors:
             found |= {name: tensors.get_tensor(name) for name in names if name in tensors.keys()}  # noqa: SIM118
     return found
-
-
-def check_mass(model: Model, mass: float) -> None:
-    """Refuse a plain policy, which has no reason to answer the two tokens. NaN passes: its scores say more."""
-    if mass < LEAST_MASS:
-        raise InputError(
-            f"prm_model={model.name} puts {mass:.2g} of its probability on its two answers, a PRM nearly all: it is a "
-            "plain policy, or a PRM in another format: give a PRM, or name the format of one trained on these two alone"
-        )

@@ -70,7 +70,7 @@ class TransformersScorer(ModelScorer):
         super().__init__(model, layout_of, provenance=provenance)
 
     async def compute(self, layout: Layout, first: int, shared: int) -> list[float]:
-        """See ModelScorer.compute. One new step is a search's, from which it may go on; whole solutions leave nothing."""
+        """See ModelScorer.compute. One new step is a search's, which may go on; whole solutions leave nothing."""
         ends = (shared, *(position + 1 for position in layout.positions[:first]))
         row = _Row(layout.ids, layout.positions[first:], ends, keep=first == len(layout.positions) - 1)
         loop = asyncio.get_running_loop()
@@ -103,7 +103,7 @@ class TransformersScorer(ModelScorer):
             while not inbox.empty():
                 ticks.append(inbox.get())
             closed = None in ticks
-            rows = [row for tick in ticks if tick for row in tick]
+            rows = [row for tick in ticks if tick for row in tick if row.future.set_running_or_notify_cancel()]
             try:
                 reader = reader or _Reader(self.model, self.format, self._dtype, self._prefix_cache, self._check_policy)
                 for batch in make_batches(reader.beginnings(rows), self._batch_tokens):

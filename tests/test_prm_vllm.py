@@ -1,0 +1,72 @@
+"""The vLLM scorer: the scores of the transformers scorer, each format, whole and step by step."""
+
+from __future__ import annotations
+
+import tempfile
+
+import prm_models
+import pytest
+from test_prm import SOLUTIONS, TOLERANCE, scored, step_by_step
+
+from tts.errors import ContextExceeded, InputError
+from tts.formats import TokenHead
+from tts.prm import open_prm
+
+pytestmark = pytest.mark.vllm
+FORMATS = ("rlhflow", "math-shepherd")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _engines():
+    from tts.engines.host import stop_hosts
+
+    # A short path: a socket's has 107 bytes.
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as path:
+        patch.setenv("TTS_ENGINES", path)
+        yield
+        stop_hosts()
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """One model for both formats, so that one host serves all of this file: Math-Shepherd's with a chat template."""
+    shape = {"hidden_size": 64, "num_attention_heads": 2}  # heads of 32, the smallest that vLLM takes on a CPU
+    return prm_models.math_shepherd(tmp_path_factory.mktemp("model") / "both", chat=prm_models.CHAT, **shape)
+
+
+def open_it(folder, engine="vllm", **settings):
+    return open_prm(str(folder), engine=engine, **settings)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_both_engines_give_the_same_scores(both, name):
+    expected = scored(open_it(both, "transformers", format=name), *SOLUTIONS)
+    scorer = open_it(both, format=name)
+    for ours, theirs in zip(scored(scorer, *SOLUTIONS), expected, strict=True):
+        assert ours == pytest.approx(theirs, abs=TOLERANCE)
+    assert scorer.counts["cached"] > 0, "the steps of a whole solution share its prefix"
+    for steps, theirs in zip(SOLUTIONS, expected, strict=True):
+        assert step_by_step(open_it(both, format=name), steps) == pytest.approx(theirs, abs=TOLERANCE)
+
+
+def test_a_plain_policy_is_refused_at_the_first_score(both):
+    scorer = open_it(both, format="rlhflow")
+    scorer._check_policy = True  # as where the format was not named
+    assert scored(scorer, ["a"])
+    scorer._check_policy, scorer._head = True, TokenHead(good=scorer._head.good - 5, bad=scorer._head.bad - 5)
+    with pytest.raises(InputError, match="plain policy"):
+        scored(scorer, ["b"])
+
+
+def test_a_solution_longer_than_the_context_reaches_no_engine(both):
+    with pytest.raises(ContextExceeded, match="context 256"):
+        scored(open_it(both, format="rlhflow"), ["a" * 300])
+
+
+def test_formats_with_a_head_of_their_own_are_for_transformers(tmp_path):
+    folder = prm_models.skywork(tmp_path / "prm")
+    with pytest.raises(InputError, match="format skywork is for engine='transformers' alone"):
+        open_it(folder)
+    assert open_it(folder, "auto").provenance["engine"] == "transformers"
+    with pytest.raises(InputError, match="float64"):
+        open_it(prm_models.rlhflow(tmp_path / "other"), dtype="float64")

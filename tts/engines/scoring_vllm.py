@@ -1,0 +1,49 @@
+"""The vLLM engine as a step scorer, for large models: a client of the host process that runs it (tts.engines.host).
+
+A score is a request for one token at the score position, with the log-probabilities of the two answers; what comes
+before is in vLLM's prefix cache but for the rest of a block. (Pooling and prompt log-probabilities skip that cache.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+
+from tts.engines.model import Model
+from tts.engines.scoring import ModelScorer, check_mass
+from tts.engines.vllm import VllmClient
+from tts.formats import Format, Layout, TokenHead
+
+
+class VllmScorer(ModelScorer):
+    """Scores through a shared vLLM host, which the first score() starts if there is none."""
+
+    engine = "vllm"
+
+    def __init__(self, model: Model, layout_of: Format, *, client: VllmClient, check_policy: bool) -> None:
+        self._vllm = client
+        self._check_policy = check_policy
+        self._head: TokenHead = layout_of.head
+        super().__init__(model, layout_of, provenance=client.provenance)
+
+    async def compute(self, layout: Layout, first: int, shared: int) -> list[float]:
+        """See ModelScorer.compute. Of a whole solution the last step goes first: the others find it in the cache."""
+        *others, last = layout.positions[first:]
+        score = await self._at(layout.ids[: last + 1])
+        return [*await asyncio.gather(*(self._at(layout.ids[: position + 1]) for position in others)), score]
+
+    async def _at(self, ids: Sequence[int]) -> float:
+        head = self._head
+        logprobs, cached = await self._vllm.request("score", list(ids), head.good, head.bad)
+        good, bad = logprobs[head.good], logprobs[head.bad]
+        self.counts["scored"] += len(ids) - cached
+        self.counts["cached"] += cached
+        if self._check_policy:
+            check_mass(self.name, math.exp(good) + math.exp(bad))
+            self._check_policy = False
+        return 1 / (1 + math.exp(min(bad - good, 700.0)))
+
+    async def close(self) -> None:
+        """End the connection; the host goes on for other clients and ends when it has none."""
+        self._vllm.close()
