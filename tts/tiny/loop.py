@@ -96,7 +96,12 @@ def fit(
             means = {k: v / count for k, v in sums.items()}
             sums, count = {}, 0
             seconds = spent + time.perf_counter() - begun
-            line = {"step": step, "tokens": seen, "seconds": round(seconds, 1), **{k: round(v, 4) for k, v in means.items()}}
+            line = {
+                "step": step,
+                "tokens": seen,
+                "seconds": round(seconds, 1),
+                **{k: round(v, 4) for k, v in means.items()},
+            }
             with log.open("a") as file:
                 file.write(json.dumps(line) + "\n")
             left = seconds / seen * (tokens - seen)

@@ -22,7 +22,7 @@ class Shape:
     heads: int
     hidden: int  # of the gated feed-forward layer
     context: int = 512
-    vocabulary: int = 384
+    vocabulary: int = 320
 
     def as_dict(self) -> dict[str, int]:
         return asdict(self)
@@ -42,6 +42,17 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x * cos + torch.cat([-x[..., half:], x[..., :half]], dim=-1) * sin
 
 
+class Norm(nn.Module):
+    """Root-mean-square norm in the type of its input."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.rms_norm(x, (x.shape[-1],), self.weight.to(x.dtype), 1e-5)
+
+
 class Attention(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -58,16 +69,18 @@ class Attention(nn.Module):
                 k, v = torch.cat([cache[0], k], dim=2), torch.cat([cache[1], v], dim=2)
             cache[:] = [k, v]
         weights = q @ k.transpose(2, 3) * (width // self.heads) ** -0.5 + mask
-        mixed = torch.softmax(weights, dim=-1).to(v.dtype) @ v
+        with torch.autocast(x.device.type, enabled=False):  # keeps the softmax in the activations' type
+            weights = torch.softmax(weights, dim=-1)
+        mixed = weights @ v
         return self.out(mixed.transpose(1, 2).reshape(batch, time, width))
 
 
 class Block(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.before_attention = nn.RMSNorm(shape.width, eps=1e-5)
+        self.before_attention = Norm(shape.width)
         self.attention = Attention(shape)
-        self.before_mlp = nn.RMSNorm(shape.width, eps=1e-5)
+        self.before_mlp = Norm(shape.width)
         self.gate_up = nn.Linear(shape.width, 2 * shape.hidden, bias=False)
         self.down = nn.Linear(shape.hidden, shape.width, bias=False)
 
@@ -85,7 +98,7 @@ class TinyLlama(nn.Module):
         self.shape = shape
         self.embedding = nn.Embedding(shape.vocabulary, shape.width)
         self.blocks = nn.ModuleList(Block(shape) for _ in range(shape.layers))
-        self.norm = nn.RMSNorm(shape.width, eps=1e-5)
+        self.norm = Norm(shape.width)
         cos, sin = rotary(shape.context, shape.width // shape.heads)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
@@ -98,9 +111,7 @@ class TinyLlama(nn.Module):
                 with torch.no_grad():
                     weight.normal_(0.0, std, generator=generator)
 
-    def forward(
-        self, ids: Tensor, *, cache: list[list[Tensor]] | None = None, padding: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, ids: Tensor, *, cache: list[list[Tensor]] | None = None, padding: Tensor | None = None) -> Tensor:
         """Hidden states [batch, time, width].
 
         cache holds a [keys, values] list for each layer (empty at first) and grows; padding [batch, past + time] is True
@@ -108,11 +119,14 @@ class TinyLlama(nn.Module):
         """
         past = cache[0][0].shape[2] if cache and cache[0] else 0
         time = ids.shape[1]
-        cos, sin = self.cos[past : past + time], self.sin[past : past + time]
-        mask = torch.full((time, past + time), float("-inf"), device=ids.device).triu(past + 1)
-        if padding is not None:
-            mask = mask + torch.zeros(padding.shape, device=ids.device).masked_fill(padding, -1e9)[:, None, None, :]
         x = self.embedding(ids)
+        if torch.is_autocast_enabled(ids.device.type):  # everything between the layers too: memory is the bottleneck
+            x = x.to(torch.get_autocast_dtype(ids.device.type))
+        cos, sin = (table[past : past + time].to(x.dtype) for table in (self.cos, self.sin))
+        mask = torch.full((time, past + time), float("-inf"), device=ids.device, dtype=x.dtype).triu(past + 1)
+        if padding is not None:
+            hidden = torch.zeros(padding.shape, device=ids.device, dtype=x.dtype).masked_fill(padding, -1e9)
+            mask = mask + hidden[:, None, None, :]
         for i, block in enumerate(self.blocks):
             x = block(x, cos, sin, mask, cache[i] if cache is not None else None)
         return self.norm(x)

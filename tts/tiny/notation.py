@@ -69,31 +69,18 @@ def accumulate(values: Sequence[Fraction | int]) -> list[str]:
     return steps
 
 
-def long_product(a: int, b: int) -> list[Route]:
-    """The ways to multiply a by b: in one step, or tens and units apart when a has both."""
-    ways: list[Route] = [(mul(a, b),)]
-    tens, units = a // 10 * 10, a % 10
-    if tens and units and a > 0:
-        ways.append((mul(tens, b), mul(units, b), add(tens * b, units * b)))
-    return ways
+def total(parts: Sequence[tuple[Route, int]]) -> list[Route]:
+    """The routes to a sum of parts, each given as its work (none for a plain number) and its value.
 
-
-def total(parts: Sequence[tuple[Sequence[Route], Fraction | int]]) -> list[Route]:
-    """All routes to a sum of parts, each given as its ways and its value (numbers that need no work have the way ()).
-
-    The parts are worked out in any order, then added in the order of the text or in the order worked out.
+    Adding as one goes, or working everything out first.
     """
-    routes: dict[Route, None] = {}
-    worked = [i for i, (ways, _) in enumerate(parts) if tuple(ways) != ((),)]
-    for order in permutations(worked):
-        text_order = list(range(len(parts)))
-        own_order = list(order) + [i for i in text_order if i not in order]
-        for style in range(max(len(parts[i][0]) for i in worked) if worked else 1):
-            chosen = [parts[i][0][min(style, len(parts[i][0]) - 1)] for i in order]
-            work = [step for way in chosen for step in way]
-            for summed in (text_order, own_order):
-                routes[tuple(work + accumulate([parts[i][1] for i in summed]))] = None
-    return list(routes)
+    running: list[str] = []
+    value = 0
+    for i, (work, part) in enumerate(parts):
+        running += work if i == 0 else (*work, add(value, part))
+        value += part
+    first = [step for work, _ in parts for step in work]
+    return list(dict.fromkeys((tuple(running), (*first, *accumulate([part for _, part in parts])))))
 
 
 def any_order(groups: Sequence[Sequence[Route]], then: Sequence[Route] = ((),)) -> list[Route]:

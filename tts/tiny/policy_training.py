@@ -16,9 +16,9 @@ from .tokenizer import Codec
 
 SHAPES = {
     "xs": Shape(width=64, layers=3, heads=2, hidden=160),
-    "s": Shape(width=96, layers=4, heads=3, hidden=256),
-    "m": Shape(width=128, layers=5, heads=4, hidden=352),
-    "l": Shape(width=192, layers=5, heads=6, hidden=512),
+    "s": Shape(width=96, layers=3, heads=3, hidden=256),
+    "m": Shape(width=128, layers=3, heads=4, hidden=352),
+    "l": Shape(width=160, layers=4, heads=5, hidden=448),
 }
 RATES = {"xs": 4e-3, "s": 3e-3, "m": 2.5e-3, "l": 2e-3}  # peak learning rates
 

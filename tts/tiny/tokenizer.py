@@ -16,7 +16,7 @@ from .problems import draw
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-SIZE = 384
+SIZE = 320
 PAD, END, SYSTEM, USER, ASSISTANT, UNKNOWN = "<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>", "<|unk|>"
 SPECIAL = [PAD, END, SYSTEM, USER, ASSISTANT, UNKNOWN]
 PIECES = r"\d|\n\n|\n|[+-]| ?[^\d\s+-]+|\s"
@@ -28,7 +28,7 @@ TEMPLATE = (
 
 
 def train_tokenizer(*, seed: int = 0, problems: int = 20_000) -> Tokenizer:
-    """A BPE of 384 tokens learnt from training problems and their solutions."""
+    """A BPE of at most 320 tokens learnt from training problems and their solutions."""
     tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(PIECES), behavior="isolated")
     tokenizer.decoder = decoders.Fuse()

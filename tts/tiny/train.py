@@ -13,9 +13,11 @@ import torch
 from tokenizers import Tokenizer
 
 from . import DATA, MODELS
-from .hub import export
+from .batches import Examples
+from .hub import export, load
 from .loop import fit
 from .model import TinyLlama
+from .prm_training import RewardModel, grown, made_examples, prm_loss, sampled_examples
 from .policy_training import RATES, SHAPES, policy_examples, policy_loss
 from .tokenizer import Codec
 
@@ -29,13 +31,15 @@ def train_policy(
     tokenizer = Tokenizer.from_file(str(TOKENIZER))
     data = policy_examples(Codec(tokenizer), tokens=tokens, seed=seed, cache=work / f"policy-data-{tokens}-{seed}.npz")
     model = TinyLlama(SHAPES[size], seed=seed).to(device)
-    print(f"policy {size}: {model.parameter_count():,} parameters, {tokens:,} tokens, {len(data):,} problems", flush=True)
+    print(
+        f"policy {size}: {model.parameter_count():,} parameters, {tokens:,} tokens, {len(data):,} problems", flush=True
+    )
     means = fit(
         model,
         policy_loss(model),
         data,
         tokens=tokens,
-        batch=4096,
+        batch=1024,  # small models gain more from updates than from large batches
         peak=RATES[size],
         seed=seed,
         folder=work / f"policy-{size}",
@@ -46,13 +50,76 @@ def train_policy(
     return means
 
 
+def train_prm(
+    base: str,
+    *,
+    layers: int,
+    tokens: int,
+    problems: dict[str, int],
+    made: int,
+    peak: float,
+    seed: int,
+    work: Path,
+    out: Path,
+    policies: Path = MODELS,
+    rollouts: int = 0,
+    device: str = "cpu",
+    stop_after: int | None = None,
+) -> dict[str, float]:
+    """Train a reward model from the weights of policy `base` and new layers, and export it.
+
+    problems: for each policy, on how many training problems four solutions each are sampled; made: how many right or
+    corrupted solutions are added. Labels are exact, or with rollouts > 0 from that many roll-outs a step.
+    """
+    policy, codec = load(policies / f"policy-{base}")
+    work.mkdir(parents=True, exist_ok=True)
+    parts = [made_examples(codec, count=made, seed=seed)]
+    for number, (size, count) in enumerate(problems.items()):
+        cache = work / f"samples-{size}-{count}-{rollouts}-{seed}.npz"
+        sampler = load(policies / f"policy-{size}")[0].to(device)
+        parts.append(
+            sampled_examples(
+                codec, sampler, problems=count, each=4, seed=10 * seed + number, rollouts=rollouts, cache=cache
+            )
+        )
+        print(f"samples of policy {size}: {len(parts[-1]):,}", flush=True)
+    data = Examples.join(parts)
+    model = RewardModel(grown(policy, layers=layers, context=1024, seed=seed)).to(device)
+    print(
+        f"reward model: {model.llama.parameter_count():,} parameters, {len(data.tokens):,} tokens of data", flush=True
+    )
+    means = fit(
+        model,
+        prm_loss(model, codec),
+        data,
+        tokens=tokens,
+        batch=4096,
+        peak=peak,
+        seed=seed,
+        folder=work / out.name,
+        device=device,
+        stop_after=stop_after,
+    )
+    export(model.llama.cpu(), codec.tokenizer, out)
+    return means
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     kinds = parser.add_subparsers(dest="kind", required=True)
     policy = kinds.add_parser("policy", help="a policy by next-token loss on right solutions")
     policy.add_argument("size", choices=SHAPES)
-    policy.add_argument("--tokens", type=int, default=10_500_000)
-    for each in (policy,):
+    policy.add_argument("--tokens", type=int, default=6_000_000)
+    prm = kinds.add_parser("prm", help="a process reward model on steps of all policies")
+    prm.add_argument("--base", choices=SHAPES, default="l", help="the policy whose weights it starts from")
+    prm.add_argument("--layers", type=int, default=2, help="new layers on top")
+    prm.add_argument("--tokens", type=int, default=8_000_000)
+    prm.add_argument("--problems", type=int, nargs=4, default=(4000, 4000, 2500, 2500), help="sampled from xs s m l")
+    prm.add_argument("--made", type=int, default=40_000, help="right and corrupted solutions")
+    prm.add_argument("--rollouts", type=int, default=0, help="label by this many roll-outs a step; 0: check exactly")
+    prm.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate")
+    prm.add_argument("--name", default="prm")
+    for each in (policy, prm):
         each.add_argument("--seed", type=int, default=0)
         each.add_argument("--device", default="cpu")
         each.add_argument("--threads", type=int, default=1, help="one is fastest on a shared CPU")
@@ -60,8 +127,20 @@ def main() -> None:
         each.add_argument("--out", type=Path, help="where the model goes; default: its place in tts/tiny/models")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    out = args.out or MODELS / f"policy-{args.size}"
-    train_policy(args.size, tokens=args.tokens, seed=args.seed, work=args.work, out=out, device=args.device)
+    common = {"tokens": args.tokens, "seed": args.seed, "work": args.work, "device": args.device}
+    if args.kind == "policy":
+        train_policy(args.size, out=args.out or MODELS / f"policy-{args.size}", **common)
+    else:
+        train_prm(
+            args.base,
+            layers=args.layers,
+            problems={size: count for size, count in zip(SHAPES, args.problems) if count},
+            made=args.made,
+            peak=args.rate,
+            rollouts=args.rollouts,
+            out=args.out or MODELS / args.name,
+            **common,
+        )
 
 
 if __name__ == "__main__":

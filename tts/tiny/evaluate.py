@@ -1,0 +1,157 @@
+"""The tables of the model cards: `python -m tts.tiny.evaluate --split dev`.
+
+Policies: greedy, pass@1, majority and pass@N from samples at T = 0.8. Reward models: step AUC, first-error accuracy,
+calibration, and AUC within problems, which is what choosing between solutions of one problem lives on.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from . import MODELS
+from .checker import check, content, solved, steps_of
+from .hub import load
+from .model import TinyLlama
+from .problems import LEVELS, Instance, benchmark
+from .prm_training import score
+from .sampling import sample
+from .tokenizer import Codec
+
+POLICIES = ("xs", "s", "m", "l")
+Solutions = list[list[list[str]]]  # problem, sample, steps
+
+
+def auc(right: Sequence[float], wrong: Sequence[float]) -> float:
+    """Chance that a right one scores above a wrong one; ties count one half; not a number if either is missing."""
+    if not len(right) or not len(wrong):
+        return float("nan")
+    values, counts = np.unique(np.concatenate([right, wrong]), return_counts=True)
+    ranks = np.cumsum(counts) - (counts - 1) / 2  # mean rank of each distinct value
+    total = ranks[np.searchsorted(values, right)].sum()
+    return float((total - len(right) * (len(right) + 1) / 2) / (len(right) * len(wrong)))
+
+
+def draw_solutions(
+    model: TinyLlama, codec: Codec, problems: Sequence[Instance], *, each: int, temperature: float, seed: int
+) -> Solutions:
+    """`each` solutions of every problem as steps."""
+    prompts = [codec.prompt(p.text) for p in problems for _ in range(each)]
+    drawn = sample(model, prompts, codec=codec, temperature=temperature, seed=seed)
+    texts = [steps_of(codec.decode(ids)) for ids, _ in drawn]
+    return [texts[i * each : (i + 1) * each] for i in range(len(problems))]
+
+
+def voted(problem: Instance, solutions: Sequence[Sequence[str]]) -> bool:
+    """Whether the most frequent answer is right; all forms of the right answer are one, ties go to the first seen."""
+    answers = ["right" if solved(problem, steps) else content(steps[-1]) if steps else None for steps in solutions]
+    return Counter(answers).most_common(1)[0][0] == "right"
+
+
+def policy_table(problems: Sequence[Instance], greedy: Solutions, sampled: Solutions) -> dict[str, float]:
+    """Per cent: greedy in all and by level, pass@1, majority@4/16/64 (over disjoint groups) and pass@N."""
+    hits = np.array([solved(p, s[0]) for p, s in zip(problems, greedy)])
+    row = {"greedy": hits.mean()}
+    for level in LEVELS:
+        row[f"greedy L{level}"] = hits[[p.level == level for p in problems]].mean()
+    right = np.array([[solved(p, steps) for steps in s] for p, s in zip(problems, sampled)])
+    n = right.shape[1]
+    row["pass@1"] = right.mean()
+    for k in (4, 16, 64):
+        if k <= n:
+            groups = [[voted(p, s[i : i + k]) for i in range(0, n - k + 1, k)] for p, s in zip(problems, sampled)]
+            row[f"majority@{k}"] = np.mean(groups)
+    row[f"pass@{n}"] = right.any(1).mean()
+    return {name: 100 * float(value) for name, value in row.items()}
+
+
+def prm_table(problems: Sequence[Instance], sampled: Solutions, scores: list[list[list[float]]]) -> dict[str, float]:
+    """How well step scores tell right from wrong.
+
+    step AUC        pooled over steps up to and with the first wrong one
+    first error     per cent of solutions whose first score under .5 is their first wrong step (or none, if all are right)
+    calibration     expected calibration error of these step scores in ten equal bins
+    within last/min/prod   mean AUC of reduced scores, right against wrong solutions of one problem, over the problems
+                    that have both; vanilla: per cent right when each problem's best-scored solution is taken
+    """
+    flat, labels, found = [], [], []
+    reductions = {"last": lambda s: s[-1], "min": min, "prod": lambda s: float(np.prod(s))}
+    within: dict[str, list[float]] = {name: [] for name in reductions}
+    best: dict[str, list[bool]] = {name: [] for name in reductions}
+    for problem, solutions, scored in zip(problems, sampled, scores):
+        good = [solved(problem, steps) for steps in solutions]
+        for steps, values in zip(solutions, scored):
+            truth = check(problem, steps)
+            first = truth.index(False) if False in truth else None
+            guess = next((i for i, v in enumerate(values) if v < 0.5), None)
+            found.append(first == guess)
+            upto = len(truth) if first is None else first + 1
+            flat += values[:upto]
+            labels += truth[:upto]
+        for name, reduce in reductions.items():
+            reduced = np.array([reduce(v) if v else 0.0 for v in scored])
+            best[name].append(good[int(reduced.argmax())])
+            if 0 < sum(good) < len(good):
+                mask = np.array(good)
+                within[name].append(auc(reduced[mask], reduced[~mask]))
+    values, truth = np.array(flat), np.array(labels)
+    bins = np.minimum((values * 10).astype(int), 9)
+    gaps = [abs(values[bins == b].mean() - truth[bins == b].mean()) * (bins == b).mean() for b in set(bins.tolist())]
+    row = {"step AUC": auc(values[truth], values[~truth]), "first error": 100 * float(np.mean(found))}
+    row["calibration"] = float(sum(gaps))
+    row |= {f"within {name}": float(np.mean(v)) if v else float("nan") for name, v in within.items()}
+    return row | {f"vanilla {name}": 100 * float(np.mean(v)) for name, v in best.items()}
+
+
+def show(title: str, rows: dict[str, dict[str, float]]) -> str:
+    """A Markdown table."""
+    columns = list(next(iter(rows.values())))
+    lines = [f"| {title} | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
+    for name, row in rows.items():
+        cells = [f"{row[c]:.3f}" if abs(row[c]) <= 1 else f"{row[c]:.1f}" for c in columns]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--split", choices=("dev", "test"), default="dev")
+    parser.add_argument("--policies", nargs="*", default=POLICIES)
+    parser.add_argument("--prms", nargs="*", default=("prm", "prm-weak"))
+    parser.add_argument("--samples", type=int, default=16, help="solutions a problem for the policies' table")
+    parser.add_argument("--scored", type=int, default=8, help="of these, scored by the reward models")
+    parser.add_argument("--problems", type=int, default=500)
+    parser.add_argument("--models", type=Path, default=MODELS)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    problems = [problem for problem, _ in benchmark(args.split)][: args.problems]
+    policies, reward = {}, {name: {} for name in args.prms}
+    for size in args.policies:
+        model, codec = load(args.models / f"policy-{size}")
+        greedy = draw_solutions(model, codec, problems, each=1, temperature=0.0, seed=0)
+        sampled = draw_solutions(model, codec, problems, each=args.samples, temperature=0.8, seed=1)
+        policies[size] = policy_table(problems, greedy, sampled)
+        print(show("policy", {size: policies[size]}), flush=True)
+        few = [s[: args.scored] for s in sampled]
+        for name in args.prms:
+            prm, prm_codec = load(args.models / name)
+            flat = iter(score(prm, prm_codec, [(p.text, s) for p, many in zip(problems, few) for s in many]))
+            scores = [[next(flat) for _ in many] for many in few]
+            reward[name][f"{size}"] = prm_table(problems, few, scores)
+            for level in LEVELS:
+                chosen = [i for i, p in enumerate(problems) if p.level == level]
+                rows = ([x[i] for i in chosen] for x in (problems, few, scores))
+                reward[name][f"{size}, level {level}"] = prm_table(*rows)
+    print("\n" + show("policy", policies))
+    for name, rows in reward.items():
+        print("\n" + show(f"{name}: policy", rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,245 @@
+"""Training a process reward model in the RLHFlow format: a dialogue a solution, a step a user turn, "+" the assistant's.
+
+Three kinds of example, about a third each: solutions sampled from every policy, right solutions, and right solutions
+with one number changed. Three losses:
+- verdict: "+" against "-" where the assistant's turn begins, the only one that counts in use;
+- language: next-token loss on the steps that are right, which keeps the model able to work steps out by itself;
+- prefix: at every token of a step, whether the step can still become right. It says which token went wrong, where the
+  verdict says only that one did. Its head is dropped when the model is saved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from .batches import Examples, gather
+from .checker import check, content, solved, steps_of
+from .loop import Loss
+from .model import Shape, TinyLlama
+from .problems import Instance, boxed, draw
+from .sampling import sample
+from .tokenizer import Codec
+
+RIGHT, WRONG = 1, 2  # target values; 0 is "nothing to learn here"
+
+
+def possible(problem: Instance, steps: Sequence[str]) -> list[str]:
+    """Every right way to write the next step, given right steps so far."""
+    formulas = [content(step) for step in steps]
+    alive = [r for r in problem.routes if list(r[: len(steps)]) == formulas]
+    ways = {f"${r[len(steps)]}$" for r in alive if len(r) > len(steps)}
+    if any(len(r) == len(steps) for r in alive):
+        ways |= {boxed(answer) for answer in problem.answers}
+    return list(ways)
+
+
+def dialogue(codec: Codec, problem: str, steps: Sequence[str]) -> tuple[list[int], list[int]]:
+    """The token ids of a solution's dialogue and, for each step, the index where its verdict is read.
+
+    The last "+" is left out: nothing depends on it.
+    """
+    ids, verdicts = [], []
+    for i, step in enumerate(steps):
+        if i:
+            ids += [codec.plus, codec.end]
+        ids += [codec.user, *codec.encode(f"{problem} {step}" if i == 0 else step), codec.assistant]
+        verdicts.append(len(ids) - 1)
+    return ids, verdicts
+
+
+def labelled(
+    codec: Codec, problem: Instance, steps: Sequence[str], labels: Sequence[bool] | None = None
+) -> tuple[list[int], dict[str, list[int]]]:
+    """One training example: a dialogue with its three kinds of target; labels default to exact checking.
+
+    With other labels (roll-outs) there is no telling which token went wrong: the prefix targets are left out then.
+    """
+    exact = labels is None
+    labels = check(problem, steps) if labels is None else labels
+    ids, verdicts = dialogue(codec, problem.text, steps)
+    verdict, language, prefix = ([0] * len(ids) for _ in range(3))
+    begin = 0
+    for i, (step, good, end) in enumerate(zip(steps, labels, verdicts)):
+        verdict[end] = RIGHT if good else WRONG
+        ways = possible(problem, steps[:i]) if exact and (good or i == 0 or labels[i - 1]) else []
+        seen, offset = "", len(problem.text) + 1 if i == 0 else 0
+        for at in range(begin + 1 if i == 0 else begin + 4, end):
+            seen += codec.text_of[ids[at]]
+            written = seen[offset:]
+            if len(seen) <= offset:
+                continue
+            language[at] = int(good)
+            if exact:
+                prefix[at] = RIGHT if any(way.startswith(written) for way in ways) else WRONG
+        begin = end
+    return ids, {"verdict": verdict, "language": language, "prefix": prefix}
+
+
+def corrupt(rng: Random, steps: list[str]) -> list[str]:
+    """The solution with one number of one step changed, as a slip would: a digit, a sign, ten too many or too few."""
+    at = rng.randrange(len(steps))
+    step = steps[at]
+    digits = [i for i, c in enumerate(step) if c.isdigit()]
+    equals = step.rfind("=")
+    late = [i for i in digits if i > equals]
+    place = rng.choice(late if late and rng.random() < 0.75 else digits)
+    kind = rng.random()
+    if kind < 0.12 and equals > 0 and step[equals + 1] == "-":
+        changed = step[: equals + 1] + step[equals + 2 :]
+    elif kind < 0.2 and equals > 0 and step[equals + 1].isdigit():
+        changed = step[: equals + 1] + "-" + step[equals + 1 :]
+    else:
+        old = int(step[place])
+        near = [d for d in (old - 1, old + 1) if 0 <= d <= 9]
+        new = rng.choice(near) if rng.random() < 0.5 else rng.choice([d for d in range(10) if d != old])
+        changed = step[:place] + str(new) + step[place + 1 :]
+    return [*steps[:at], changed, *steps[at + 1 :]]
+
+
+def cut(rng: Random, steps: list[str], labels: Sequence[bool], *, share: float = 0.6) -> list[str]:
+    """The solution, in a share of all cases cut after its first error: what follows teaches little."""
+    if not all(labels) and rng.random() < share:
+        return steps[: list(labels).index(False) + 1]
+    return steps
+
+
+def made_examples(codec: Codec, *, count: int, seed: int, corrupted: float = 0.7) -> Examples:
+    """Fresh right solutions, a share of them with one number changed."""
+    rows = []
+    for index in range(count):
+        rng = Random(seed * 1_000_003 + index)
+        problem = draw("train", 7_000 + seed, index)
+        steps = problem.solution(rng)
+        if rng.random() < corrupted:
+            steps = corrupt(rng, steps)
+        rows.append(labelled(codec, problem, cut(rng, steps, check(problem, steps))))
+    return gather(rows)
+
+
+def sampled_examples(
+    codec: Codec,
+    policy: TinyLlama,
+    *,
+    problems: int,
+    each: int,
+    seed: int,
+    temperature: float = 0.9,
+    rollouts: int = 0,
+    cache: Path | None = None,
+) -> Examples:
+    """Solutions sampled from a policy on training problems, labelled by exact checking or, if asked, by roll-outs."""
+    if cache and cache.exists():
+        return Examples.load(cache)
+    drawn = [draw("train", 9_000 + seed, index) for index in range(problems)]
+    prompts = [codec.prompt(p.text) for p in drawn for _ in range(each)]
+    rows = []
+    for i, (ids, ended) in enumerate(sample(policy, prompts, codec=codec, temperature=temperature, seed=seed)):
+        problem, steps = drawn[i // each], steps_of(codec.decode(ids))
+        if not ended or not steps or len(steps) > 24:
+            continue
+        rng = Random(seed * 1_000_003 + i)
+        if rollouts:
+            labels = rollout_labels(codec, policy, problem, steps, rollouts=rollouts, seed=i)
+            rows.append(labelled(codec, problem, steps, labels))
+        else:
+            rows.append(labelled(codec, problem, cut(rng, steps, check(problem, steps))))
+    examples = gather(rows)
+    if cache:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        examples.save(cache)
+    return examples
+
+
+def rollout_labels(
+    codec: Codec, policy: TinyLlama, problem: Instance, steps: Sequence[str], *, rollouts: int, seed: int
+) -> list[bool]:
+    """Monte-Carlo labels (Math-Shepherd's hard estimate): a step is right if any continuation of it is solved.
+
+    Needs no checker of steps, only the answer, but costs `rollouts` solutions a step and calls a right step wrong where
+    the policy cannot finish from it.
+    """
+    prompts, owner = [], []
+    for i in range(len(steps) - 1):
+        done = codec.encode("\n\n".join(steps[: i + 1]) + "\n\n")
+        prompts += [codec.prompt(problem.text) + done] * rollouts
+        owner += [i] * rollouts
+    labels = [False] * (len(steps) - 1) + [solved(problem, steps)]
+    for i, (ids, _) in zip(owner, sample(policy, prompts, codec=codec, temperature=0.8, seed=seed) if prompts else []):
+        labels[i] = labels[i] or solved(problem, steps_of(codec.decode(ids)))
+    return labels
+
+
+class RewardModel(nn.Module):
+    """A TinyLlama with the auxiliary head that training alone needs."""
+
+    def __init__(self, llama: TinyLlama) -> None:
+        super().__init__()
+        self.llama = llama
+        self.prefix = nn.Linear(llama.shape.width, 2)
+
+
+def grown(policy: TinyLlama, *, layers: int, context: int, seed: int) -> TinyLlama:
+    """A policy's weights with new layers on top that change nothing at first."""
+    shape = Shape(**{**policy.shape.as_dict(), "layers": policy.shape.layers + layers, "context": context})
+    model = TinyLlama(shape, seed=seed)
+    model.load_state_dict(policy.state_dict(), strict=False)
+    with torch.no_grad():
+        for block in model.blocks[policy.shape.layers :]:
+            block.attention.out.weight.mul_(0.1)
+            block.down.weight.mul_(0.1)
+    return model
+
+
+def verdict_logits(model: TinyLlama, hidden: torch.Tensor, codec: Codec) -> torch.Tensor:
+    """Logits of "+" and "-" [..., 2] from hidden states."""
+    return functional.linear(hidden, model.embedding.weight[[codec.plus, codec.minus]])
+
+
+def prm_loss(model: RewardModel, codec: Codec, *, language: float = 0.5, prefix: float = 1.0) -> Loss:
+    """The three losses, each a mean over its own targets."""
+
+    def loss(batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, float]]:
+        hidden = model.llama(batch["tokens"])
+        at = batch["verdict"] > 0
+        verdict = functional.cross_entropy(
+            verdict_logits(model.llama, hidden[at], codec).float(), batch["verdict"][at] - 1
+        )
+        learnt = batch["language"][:, 1:].bool()
+        words = functional.cross_entropy(
+            model.llama.logits(hidden[:, :-1][learnt]).float(), batch["tokens"][:, 1:][learnt]
+        )
+        told = batch["prefix"] > 0
+        value, parts = verdict + language * words, {"verdict": verdict.item(), "language": words.item()}
+        if told.any():
+            still = functional.cross_entropy(model.prefix(hidden[told]).float(), batch["prefix"][told] - 1)
+            value, parts["prefix"] = value + prefix * still, still.item()
+        return value, parts
+
+    return loss
+
+
+@torch.inference_mode()
+def score(
+    model: TinyLlama, codec: Codec, solutions: Sequence[tuple[str, Sequence[str]]], *, batch: int = 128
+) -> list[list[float]]:
+    """For each (problem, steps) the probability that each step is right."""
+    made = [dialogue(codec, problem, steps) if steps else ([], []) for problem, steps in solutions]
+    order = sorted((i for i, (ids, _) in enumerate(made) if ids), key=lambda i: len(made[i][0]))
+    out: list[list[float]] = [[] for _ in solutions]
+    for begin in range(0, len(order), batch):
+        chosen = order[begin : begin + batch]
+        longest = len(made[chosen[-1]][0])
+        ids = torch.tensor([made[i][0] + [codec.pad] * (longest - len(made[i][0])) for i in chosen])
+        ids = ids.to(model.embedding.weight.device)
+        with torch.autocast(ids.device.type, dtype=torch.bfloat16):
+            hidden = model(ids)
+        for row, i in zip(hidden, chosen):
+            logits = verdict_logits(model, row[made[i][1]].float(), codec)
+            out[i] = torch.softmax(logits, dim=-1)[:, 0].tolist()
+    return out
