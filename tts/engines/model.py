@@ -19,6 +19,7 @@ from pathlib import Path
 
 from tts.errors import InputError
 from tts.policy import Completion
+from tts.usage import attended
 
 EMBEDDED = Path(__file__).parent.parent / "tiny" / "models"  # a model in here is known by its folder's name
 DATE = "26 Jul 2024"  # what every chat template sees as today (the date that the Llama 3 templates fall back to)
@@ -222,7 +223,7 @@ class ModelPolicy:
         self.prompt_settings = {"system_prompt": system_prompt, "date": DATE}
         self.provenance = {"engine": self.engine, **provenance}
         # Tokens so far: those decoded, and of the prefixes those prefilled and those read from the engine's cache.
-        self.counts: Counter[str] = Counter(decoded=0, prefilled=0, cached=0)
+        self.counts: Counter[str] = Counter(decoded=0, prefilled=0, cached=0, attended=0)
 
     def prompt(self, problem: str) -> tuple[int, ...]:
         """See Policy.prompt."""
@@ -248,7 +249,12 @@ class ModelPolicy:
         if room <= 0:
             return Completion((), "", 0.0, "length")
         ids, logprobs, cached = await self.generate(prefix, seed, temperature, top_p, room, stop)
-        self.counts.update(decoded=len(ids), prefilled=len(prefix) - cached, cached=cached)
+        self.counts.update(
+            decoded=len(ids),
+            prefilled=len(prefix) - cached,
+            cached=cached,
+            attended=attended(len(prefix) - cached + len(ids), cached),
+        )
         kept = ids[:-1] if ids[-1] in self.model.ends else ids
         if (position := self.model.stop_position(kept, stop)) is not None:
             return Completion(

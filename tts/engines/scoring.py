@@ -15,6 +15,7 @@ from hashlib import blake2b
 from tts.engines.model import Model
 from tts.errors import ContextExceeded, EngineError, InputError
 from tts.formats import Format, Layout
+from tts.usage import attended
 
 REMEMBERED = 1 << 18  # scores kept in memory, about 50 MB
 PROBLEMS = 1 << 12  # problems whose beginnings are kept
@@ -35,7 +36,7 @@ class ModelScorer:
         self.context = model.context
         self.provenance = {"engine": self.engine, **provenance}
         # Steps asked for, those of them remembered; tokens that the model read, and that the engine's cache spared it.
-        self.counts: Counter[str] = Counter(steps=0, remembered=0, scored=0, cached=0)
+        self.counts: Counter[str] = Counter(steps=0, remembered=0, scored=0, cached=0, attended=0)
         self._scores: OrderedDict[bytes, float] = OrderedDict()
         self._beginnings: OrderedDict[str, tuple[int, ...]] = OrderedDict()
         self._under_way: dict[tuple[bytes, int], asyncio.Task] = {}
@@ -114,6 +115,12 @@ class ModelScorer:
             if len(self._beginnings) > PROBLEMS:
                 self._beginnings.popitem(last=False)
         return common(self._beginnings[problem], layout.ids)
+
+    def count(self, length: int, cached: int) -> None:
+        """The model has read a sequence of this length, of which a cache held the first tokens."""
+        self.counts["scored"] += length - cached
+        self.counts["cached"] += cached
+        self.counts["attended"] += attended(length - cached, cached)
 
     async def compute(self, layout: Layout, first: int, shared: int) -> list[float]:
         """The scores at layout.positions[first:], each from the tokens up to its position.

@@ -121,9 +121,8 @@ class TransformersScorer(ModelScorer):
 
     def _read(self, reader: _Reader, batch: list[_Row]) -> None:
         answers = reader.read(batch)
-        self.counts["scored"] += sum(len(row.ids) - row.begin for row in batch)
-        self.counts["cached"] += sum(row.begin for row in batch)
         for row, scores in zip(batch, answers, strict=True):
+            self.count(len(row.ids), row.begin)
             row.future.set_result(scores)
 
 

@@ -37,8 +37,7 @@ class VllmScorer(ModelScorer):
         head = self._head
         logprobs, cached = await self._vllm.request("score", list(ids), head.good, head.bad)
         good, bad = logprobs[head.good], logprobs[head.bad]
-        self.counts["scored"] += len(ids) - cached
-        self.counts["cached"] += cached
+        self.count(len(ids), cached)
         if self._check_policy:
             check_mass(self.name, math.exp(good) + math.exp(bad))
             self._check_policy = False

@@ -1,0 +1,144 @@
+"""What a run costs: tokens decoded, prefilled, scored and spared by a cache, and the FLOPs of policy and PRM.
+
+FLOPs are 2 x weights x tokens for what multiplies every token, plus the attention to earlier tokens. Two ways to count:
+measured() reads the engines' own counters; independent() and searched() compute from stored results what the work
+needs at least, every token of the tree once, which is the same on every machine and with every engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from tts.errors import InputError
+from tts.tree import Search
+
+
+@dataclass(frozen=True)
+class Size:
+    """The numbers of a decoder that its FLOPs follow from."""
+
+    weights: int  # of the matrices in all layers; embeddings are looked up, not multiplied
+    head: int  # of the matrix that makes logits, also where it is tied to the embeddings
+    attention: int  # layers x heads x size of a head
+
+    @classmethod
+    def of(cls, config: Mapping[str, object]) -> Size:
+        """From a config.json of the Llama kind, which Mistral's and Qwen2's are; InputError for another."""
+        config = config.get("text_config", config)
+        try:
+            width, layers, heads = (config[key] for key in ("hidden_size", "num_hidden_layers", "num_attention_heads"))
+            size = config.get("head_dim") or width // heads
+            groups = config.get("num_key_value_heads") or heads
+            layer = 2 * width * (heads + groups) * size + 3 * width * config["intermediate_size"]
+            return cls(layers * layer, width * config["vocab_size"], layers * heads * size)
+        except KeyError as error:
+            raise InputError(f"config.json has no {error}: FLOPs are known for models of the Llama kind only") from None
+
+    def flops(self, new: int, past: int = 0, *, logits: int = 0) -> int:
+        """FLOPs to read `new` tokens that follow `past` known ones, with logits over the vocabulary at some of them."""
+        return self._flops(new, attended(new, past), logits)
+
+    def _flops(self, tokens: int, pairs: int, logits: int) -> int:
+        return 2 * (self.weights * tokens + self.head * logits) + 4 * self.attention * pairs
+
+
+def attended(new: int, past: int = 0) -> int:
+    """How many (token, token it sees) pairs `new` tokens after `past` make: each sees all before it and itself."""
+    return new * past + new * (new + 1) // 2
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens and FLOPs of some work; sums and differences are taken number by number."""
+
+    decoded: int = 0  # sampled by the policy, those of dropped branches too
+    prefilled: int = 0  # of prompts and prefixes that the policy had to read
+    scored: int = 0  # read by the PRM
+    cached: int = 0  # that policy and PRM did not read again, because a cache held them
+    policy_flops: int = 0
+    prm_flops: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
+
+    def __sub__(self, other: Usage) -> Usage:
+        return Usage(*(a - b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
+
+    def __str__(self) -> str:
+        return (
+            f"{self.decoded:,} tokens decoded, {self.prefilled:,} prefilled, {self.scored:,} scored, "
+            f"{self.cached:,} from caches; FLOPs: policy {self.policy_flops:.2e}, PRM {self.prm_flops:.2e}"
+        )
+
+    def to_dict(self) -> dict[str, int]:
+        """As plain JSON data; Usage(**record) is the inverse."""
+        return asdict(self)
+
+
+def measured(policy: object = None, prm: object = None) -> Usage:
+    """What the engines of a policy and a scorer have counted since they were opened; subtract to get one run's part.
+
+    A policy or scorer without counters, such as a scripted one, counts as nothing.
+    """
+    decoding, scoring = (getattr(engine, "counts", {}) for engine in (policy, prm))
+    policy_flops = prm_flops = 0
+    if decoding:
+        tokens = decoding["decoded"] + decoding["prefilled"]
+        policy_flops = Size.of(policy.model.config)._flops(tokens, decoding["attended"], decoding["decoded"])
+    if scoring:
+        prm_flops = Size.of(prm.model.config)._flops(scoring["scored"], scoring["attended"], 0)
+    return Usage(
+        decoded=decoding.get("decoded", 0),
+        prefilled=decoding.get("prefilled", 0),
+        scored=scoring.get("scored", 0),
+        cached=decoding.get("cached", 0) + scoring.get("cached", 0),
+        policy_flops=policy_flops,
+        prm_flops=prm_flops,
+    )
+
+
+def independent(prompt: int, tokens: Sequence[int], *, policy: Size, prm: Size | None = None) -> Usage:
+    """What N independent solutions need: the prompt once, each solution decoded and, with a PRM, read in one pass.
+
+    prompt and tokens are lengths in the policy's tokens, which stand for the PRM's too; its template is left out.
+    """
+    decode = sum(policy.flops(n, prompt, logits=n) for n in tokens)
+    return Usage(
+        decoded=sum(tokens),
+        prefilled=prompt,
+        scored=sum(prompt + n for n in tokens) if prm else 0,
+        policy_flops=policy.flops(prompt) + decode,
+        prm_flops=sum(prm.flops(prompt + n) for n in tokens) if prm else 0,
+    )
+
+
+def searched(prompt: int, search: Search, *, policy: Size, prm: Size) -> Usage:
+    """What a search needs: the prompt once by either model, each step of the tree decoded once and scored once.
+
+    Equal steps after equal steps are scored once. Of a lookahead the tokens count, each as if it saw the prompt alone.
+    Lengths are in the policy's tokens, which stand for the PRM's too; its template is left out.
+    """
+    before: dict[tuple[int, ...], int] = {}  # node -> tokens up to its end, the prompt's included
+    texts: dict[tuple[int, ...], tuple[str, ...]] = {}
+    decode = read = drawn = scored = 0
+    seen = set()
+    for node in search.nodes:  # by path: a parent comes before its children
+        past = before.get(node.path[:-1], prompt)
+        before[node.path] = past + node.tokens
+        texts[node.path] = (*texts.get(node.path[:-1], ()), node.text.strip())
+        drawn += node.tokens
+        decode += policy.flops(node.tokens, past, logits=node.tokens)
+        if node.score is not None and node.text.strip() and texts[node.path] not in seen:
+            seen.add(texts[node.path])
+            scored += node.tokens
+            read += prm.flops(node.tokens, past)
+    ahead = search.generated - drawn
+    ahead_scored = search.scored - scored if ahead else 0
+    return Usage(
+        decoded=search.generated,
+        prefilled=prompt,
+        scored=prompt + scored + ahead_scored,
+        policy_flops=policy.flops(prompt) + decode + policy._flops(ahead, ahead * prompt, ahead),
+        prm_flops=prm.flops(prompt) + read + prm._flops(ahead_scored, ahead_scored * prompt, 0),
+    )
