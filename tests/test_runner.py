@@ -149,6 +149,29 @@ def test_interrupt_ends_the_kernel_and_copies_nothing(repository):
         os.kill(int(marker.read_text()), 0)
 
 
+@pytest.mark.parametrize("ending", ["", "; raise SystemError"], ids=["success", "failure"])
+def test_engines_are_shared_by_the_notebooks_and_stopped_at_the_end(repository, tmp_path, ending):
+    (repository / "tts" / "engines").mkdir()
+    (repository / "tts" / "engines" / "host.py").write_text(
+        "import os, sys\nopen('stopped', 'a').write(' '.join([*sys.argv[1:], os.environ['TTS_ENGINES']]) + '\\n')"
+    )
+    use = "import os; os.makedirs(os.environ['TTS_ENGINES'], exist_ok=True); "
+    note = "open('../used', 'a').write(os.environ['TTS_ENGINES'] + '\\n')"
+    make_notebook(repository, "01_one", use + note)
+    make_notebook(repository, "02_two", note.replace("open", "import os; open") + ending)
+    assert run(repository).returncode == bool(ending)
+    one, two = (repository / "used").read_text().split()
+    assert one == two
+    assert (repository / "stopped").read_text() == f"stop {one}\n"
+    assert not Path(one).exists()
+
+    if not ending:  # one that the caller keeps is the caller's to stop
+        (repository / "stopped").unlink()
+        assert run(repository, TTS_ENGINES=str(tmp_path / "mine")).returncode == 0
+        assert not (repository / "stopped").exists()
+        assert (tmp_path / "mine").exists()
+
+
 def test_only_runs_what_is_named(repository):
     make_notebook(repository, "01_one", "raise SystemError")
     make_notebook(repository, "02_two")
