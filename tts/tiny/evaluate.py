@@ -18,8 +18,8 @@ from . import MODELS
 from .checker import check, content, solved, steps_of
 from .hub import load
 from .model import TinyLlama
-from .problems import LEVELS, Instance, benchmark
 from .prm_training import score
+from .problems import LEVELS, Instance, benchmark
 from .sampling import sample
 from .tokenizer import Codec
 
@@ -74,7 +74,7 @@ def prm_table(problems: Sequence[Instance], sampled: Solutions, scores: list[lis
     """How well step scores tell right from wrong.
 
     step AUC        pooled over steps up to and with the first wrong one
-    first error     per cent of solutions whose first score under .5 is their first wrong step (or none, if all are right)
+    first error     per cent of solutions whose first score under .5 is their first wrong step (or both none)
     calibration     expected calibration error of these step scores in ten equal bins
     within last/min/prod   mean AUC of reduced scores, right against wrong solutions of one problem, over the problems
                     that have both; vanilla: per cent right when each problem's best-scored solution is taken
@@ -119,6 +119,7 @@ def show(title: str, rows: dict[str, dict[str, float]]) -> str:
 
 
 def main() -> None:
+    """Read the command line and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--split", choices=("dev", "test"), default="dev")
     parser.add_argument("--policies", nargs="*", default=POLICIES)

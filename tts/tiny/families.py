@@ -194,7 +194,9 @@ def midpoint(rng: Random, level: int) -> Draft:
     u, v = u + (x + u) % 2, v + (y + v) % 2
     one, two = (add(x, u), f"{x + u}/2={(x + u) // 2}"), (add(y, v), f"{y + v}/2={(y + v) // 2}")
     answers = tuple_forms(((x + u) // 2, (y + v) // 2))
-    return Draft((f"Find the midpoint of $({x},{y})$ and $({u},{v})$.",), (x, y, u, v), any_order([[one], [two]]), answers)
+    return Draft(
+        (f"Find the midpoint of $({x},{y})$ and $({u},{v})$.",), (x, y, u, v), any_order([[one], [two]]), answers
+    )
 
 
 @family("Geometry", 4)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
 from .model import Shape, TinyLlama, from_hub_weights, hub_weights
-from .tokenizer import ASSISTANT, END, PAD, Codec, wrap
+from .tokenizer import END, PAD, Codec, wrap
 
 
 def export(model: TinyLlama, tokenizer: Tokenizer, folder: Path, *, prm_format: str = "") -> None:
@@ -48,6 +48,9 @@ def export(model: TinyLlama, tokenizer: Tokenizer, folder: Path, *, prm_format: 
     weights = {name: weight.to(torch.bfloat16) for name, weight in hub_weights(model).items()}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     wrap(tokenizer, context=shape.context).save_pretrained(folder)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings["tokenizer_class"] = "PreTrainedTokenizerFast"  # the name that older transformers know too
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
 
 
 def load(folder: Path) -> tuple[TinyLlama, Codec]:
@@ -63,8 +66,3 @@ def load(folder: Path) -> tuple[TinyLlama, Codec]:
     )
     model = from_hub_weights(shape, load_file(folder / "model.safetensors"))
     return model, Codec(Tokenizer.from_file(str(folder / "tokenizer.json")))
-
-
-def assistant_id(tokenizer: Tokenizer) -> int:
-    """The token after which the assistant speaks: where a reward model's verdict is read."""
-    return tokenizer.token_to_id(ASSISTANT)

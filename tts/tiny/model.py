@@ -1,4 +1,4 @@
-"""A Llama small enough to train on a CPU, with the weights named so that they save as LlamaForCausalLM.
+"""A Llama small enough to train on a CPU, saved as LlamaForCausalLM.
 
 Attention is written out as two products: the backward of PyTorch's masked fused attention is several times slower on a
 CPU at these sizes.
@@ -54,6 +54,8 @@ class Norm(nn.Module):
 
 
 class Attention(nn.Module):
+    """Causal self-attention with rotary positions."""
+
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.heads = shape.heads
@@ -76,6 +78,8 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
+    """Attention, then the gated feed-forward layer, each added to the residual stream."""
+
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.before_attention = Norm(shape.width)
@@ -114,8 +118,8 @@ class TinyLlama(nn.Module):
     def forward(self, ids: Tensor, *, cache: list[list[Tensor]] | None = None, padding: Tensor | None = None) -> Tensor:
         """Hidden states [batch, time, width].
 
-        cache holds a [keys, values] list for each layer (empty at first) and grows; padding [batch, past + time] is True
-        where a slot on the left holds no token. Padding on the right needs none: nothing looks to the right.
+        cache holds a [keys, values] list for each layer (empty at first) and grows; padding [batch, past + time] is
+        True where a slot on the left holds no token. Padding on the right needs none: nothing looks to the right.
         """
         past = cache[0][0].shape[2] if cache and cache[0] else 0
         time = ids.shape[1]

@@ -24,7 +24,7 @@ RATES = {"xs": 4e-3, "s": 3e-3, "m": 2.5e-3, "l": 2e-3}  # peak learning rates
 
 
 def policy_examples(codec: Codec, *, tokens: int, seed: int, cache: Path | None = None) -> Examples:
-    """Fresh problems with one right solution each, about `tokens` tokens in all; target "answer" marks what is learnt."""
+    """Fresh problems with one right solution each, about `tokens` tokens; target "answer" marks what to learn."""
     if cache and cache.exists():
         return Examples.load(cache)
     rows, count, index = [], 0, 0

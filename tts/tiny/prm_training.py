@@ -1,4 +1,4 @@
-"""Training a process reward model in the RLHFlow format: a dialogue a solution, a step a user turn, "+" the assistant's.
+"""Training a process reward model in the RLHFlow format: a dialogue a solution, a user turn a step.
 
 Three kinds of example, about a third each: solutions sampled from every policy, right solutions, and right solutions
 with one number changed. Three losses:
@@ -65,7 +65,7 @@ def labelled(
     ids, verdicts = dialogue(codec, problem.text, steps)
     verdict, language, prefix = ([0] * len(ids) for _ in range(3))
     begin = 0
-    for i, (step, good, end) in enumerate(zip(steps, labels, verdicts)):
+    for i, (good, end) in enumerate(zip(labels, verdicts)):
         verdict[end] = RIGHT if good else WRONG
         ways = possible(problem, steps[:i]) if exact and (good or i == 0 or labels[i - 1]) else []
         seen, offset = "", len(problem.text) + 1 if i == 0 else 0

@@ -1,8 +1,8 @@
 """Drawing problems: every problem has a split of its own, decided by a hash of its numbers.
 
 A problem's key is its family and its numbers without sign or order. The key alone decides whether the problem may be
-drawn for training, development or test, so that no rewording, reordering or change of sign can carry a test problem into
-training.
+drawn for training, development or test, so that no rewording, reordering or change of sign can carry a test problem
+into training.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def wrap(tokenizer: Tokenizer, *, context: int) -> PreTrainedTokenizerFast:
 
 
 class Codec:
-    """Text to token ids and back, remembering pieces: a pure and fast form of the tokenizer for making training data."""
+    """Text to token ids and back, remembering pieces: the tokenizer in a form that is fast for making training data."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer

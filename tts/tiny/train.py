@@ -7,6 +7,8 @@ where it stopped. The finished model is written in the Hub's format.
 from __future__ import annotations
 
 import argparse
+import json
+import platform
 from pathlib import Path
 
 import torch
@@ -17,11 +19,18 @@ from .batches import Examples
 from .hub import export, load
 from .loop import fit
 from .model import TinyLlama
-from .prm_training import RewardModel, grown, made_examples, prm_loss, sampled_examples
 from .policy_training import RATES, SHAPES, policy_examples, policy_loss
+from .prm_training import RewardModel, grown, made_examples, prm_loss, sampled_examples
 from .tokenizer import Codec
 
 TOKENIZER = DATA / "tokenizer.json"
+
+
+def note(folder: Path, model: TinyLlama, **facts: object) -> None:
+    """Write down how a model was trained, for its card."""
+    machine = f"{platform.machine()}, {torch.get_num_threads()} thread(s), PyTorch {torch.__version__}"
+    facts = {"parameters": model.parameter_count(), **facts, "hardware": machine}
+    (folder / "training.json").write_text(json.dumps(facts, indent=2) + "\n")
 
 
 def train_policy(
@@ -46,7 +55,9 @@ def train_policy(
         device=device,
         stop_after=stop_after,
     )
-    export(model.cpu(), tokenizer, out)
+    if stop_after is None:
+        export(model.cpu(), tokenizer, out)
+        note(out, model, tokens=tokens, seed=seed, batch=1024, rate=RATES[size], **means)
     return means
 
 
@@ -100,11 +111,16 @@ def train_prm(
         device=device,
         stop_after=stop_after,
     )
-    export(model.llama.cpu(), codec.tokenizer, out)
+    if stop_after is None:
+        export(model.llama.cpu(), codec.tokenizer, out, prm_format="rlhflow")
+        labels = f"{rollouts} roll-outs a step" if rollouts else "exact step checking"
+        sources = {"base": base, "layers": layers, "problems": problems, "made": made, "labels": labels}
+        note(out, model.llama, tokens=tokens, seed=seed, rate=peak, **sources, **means)
     return means
 
 
 def main() -> None:
+    """Read the command line and train."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     kinds = parser.add_subparsers(dest="kind", required=True)
     policy = kinds.add_parser("policy", help="a policy by next-token loss on right solutions")

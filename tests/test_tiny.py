@@ -1,0 +1,325 @@
+"""The embedded world: frozen data, exact step checking, training that learns and resumes, models that load."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer
+
+from tts.tiny import DATA, MODELS
+from tts.tiny.batches import gather
+from tts.tiny.checker import check, content, solved, steps_of
+from tts.tiny.evaluate import auc, prm_table, voted
+from tts.tiny.hub import export, load
+from tts.tiny.loop import fit
+from tts.tiny.model import Shape, TinyLlama
+from tts.tiny.policy_training import policy_examples, policy_loss
+from tts.tiny.prm_training import (
+    RIGHT,
+    WRONG,
+    RewardModel,
+    corrupt,
+    dialogue,
+    grown,
+    labelled,
+    made_examples,
+    prm_loss,
+    score,
+)
+from tts.tiny.problems import LEVELS, SPLITS, SUBJECTS, benchmark, draw, split_of, write
+from tts.tiny.sampling import sample
+from tts.tiny.tokenizer import Codec, train_tokenizer
+
+torch.set_num_threads(1)
+SMALL = Shape(width=32, layers=2, heads=1, hidden=64)
+FOLDERS = sorted(MODELS.glob("*/config.json"))
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer.from_file(str(DATA / "tokenizer.json"))
+
+
+@pytest.fixture(scope="module")
+def codec(tokenizer: Tokenizer) -> Codec:
+    return Codec(tokenizer)
+
+
+def rows(split: str) -> list[dict]:
+    return [json.loads(line) for line in (DATA / f"{split}.jsonl").read_text().splitlines()]
+
+
+# --- data ---
+
+
+@pytest.mark.parametrize("split", ["dev", "test"])
+def test_rebuilding_gives_identical_files(split: str, tmp_path: Path) -> None:
+    write(split, tmp_path / "again.jsonl")
+    assert (tmp_path / "again.jsonl").read_bytes() == (DATA / f"{split}.jsonl").read_bytes()
+
+
+def test_rebuilding_the_tokenizer_gives_the_same_vocabulary(tokenizer: Tokenizer) -> None:
+    assert train_tokenizer().get_vocab() == tokenizer.get_vocab()
+
+
+@pytest.mark.parametrize("split", ["dev", "test"])
+def test_frozen_problems_have_the_columns_of_math_500_and_right_solutions(split: str) -> None:
+    frozen = rows(split)
+    assert len(frozen) == 500 == len({row["unique_id"] for row in frozen}) == len({row["problem"] for row in frozen})
+    assert {row["subject"] for row in frozen} == set(SUBJECTS)
+    assert {row["level"] for row in frozen} == set(LEVELS)
+    for row, (problem, _) in zip(frozen, benchmark(split)):
+        assert list(row) == ["problem", "solution", "answer", "subject", "level", "unique_id"]
+        steps = steps_of(row["solution"])
+        assert all(check(problem, steps))
+        assert solved(problem, steps)
+        assert f"\\boxed{{{row['answer']}}}" in steps[-1]
+
+
+def test_splits_share_neither_numbers_nor_texts() -> None:
+    frozen = {split: [problem for problem, _ in benchmark(split)] for split in ("dev", "test")}
+    frozen["train"] = [draw("train", 0, i) for i in range(5000)]
+    for split, problems in frozen.items():
+        assert all(split_of(problem.key) == split for problem in problems)
+    keys = {split: {problem.key for problem in problems} for split, problems in frozen.items()}
+    texts = {split: {problem.text for problem in problems} for split, problems in frozen.items()}
+    for a, b in (("train", "dev"), ("train", "test"), ("dev", "test")):
+        assert not keys[a] & keys[b]
+        assert not texts[a] & texts[b]
+
+
+def test_a_key_ignores_order_and_sign_and_every_hash_has_one_split() -> None:
+    assert sorted(share for shares in SPLITS.values() for share in shares) == list(range(100))
+    seen: dict[str, set[str]] = {}
+    for i in range(3000):
+        problem = draw("train", 1, i)
+        assert problem.key.split(":")[1] == ",".join(map(str, sorted(map(int, problem.key.split(":")[1].split(",")))))
+        seen.setdefault(problem.key, set()).add(problem.text)
+    assert any(len(same) > 1 for same in seen.values())  # rewordings and reorderings do share a key
+
+
+def test_levels_take_more_steps() -> None:
+    problems = [draw("train", 2, i) for i in range(2000)]
+    means = [np.mean([len(p.routes[0]) for p in problems if p.level == level]) for level in LEVELS]
+    assert means == sorted(means)
+
+
+# --- checking ---
+
+
+def test_every_route_and_form_is_right_and_a_corrupted_step_is_wrong_where_it_stands() -> None:
+    for i in range(500):
+        problem = draw("train", 3, i)
+        for route in problem.routes:
+            for answer in problem.answers:
+                assert all(check(problem, [f"${s}$" for s in route] + [f"So $\\boxed{{{answer}}}$."]))
+        rng = Random(i)
+        steps = problem.solution(rng)
+        changed = corrupt(rng, steps)
+        at = next(k for k, (a, b) in enumerate(zip(steps, changed)) if a != b)
+        assert check(problem, changed) == [True] * at + [False] * (len(steps) - at)
+
+
+def test_a_sum_is_right_one_step_at_a_time() -> None:
+    problem = next(p for p in (draw("train", 4, i) for i in range(999)) if p.key.startswith("rectangle"))
+    steps = problem.solution(Random(0))
+    assert check(problem, steps[1:]) == [False] * (len(steps) - 1)  # a step left out
+    assert check(problem, [*steps, steps[-1]]) == [True] * len(steps) + [False]  # nothing comes after the answer
+    assert check(problem, ["The words are free: " + steps[0], *steps[1:]]) == [True] * len(steps)
+    assert check(problem, [steps[-1]]) == [False]
+    assert solved(problem, [steps[-1]])
+    assert check(problem, []) == []
+    assert not solved(problem, [])
+
+
+def test_content_needs_exactly_one_formula() -> None:
+    assert content("So $1+1=2$.") == "1+1=2"
+    assert content("none") is None
+    assert content("$1$ and $2$") is None
+
+
+# --- tokens ---
+
+
+def test_digits_signs_and_the_blank_line_are_tokens_of_their_own(tokenizer: Tokenizer, codec: Codec) -> None:
+    assert tokenizer.encode("12+3\n\n-4").tokens == ["1", "2", "+", "3", "\n\n", "-", "4"]
+    assert tokenizer.encode("<|user|>").ids == [codec.user]
+
+
+def test_the_codec_is_the_tokenizer(tokenizer: Tokenizer, codec: Codec) -> None:
+    for i in range(300):
+        problem = draw("train", 5, i)
+        text = problem.text + "\n\n".join(problem.solution(Random(i)))
+        assert codec.encode(text) == tokenizer.encode(text).ids
+        assert codec.decode(codec.encode(text)) == text == tokenizer.decode(codec.encode(text))
+
+
+def test_solutions_are_short(codec: Codec) -> None:
+    lengths = [len(codec.encode(row["solution"])) for row in rows("dev")]
+    assert 40 < np.mean(lengths) < 60
+
+
+# --- training ---
+
+
+def test_a_short_run_lowers_the_loss_and_a_resumed_one_ends_the_same(codec: Codec, tmp_path: Path) -> None:
+    data = policy_examples(codec, tokens=20_000, seed=0)
+
+    def run(folder: str, stop_after: int | None = None) -> TinyLlama:
+        model = TinyLlama(SMALL, seed=1)
+        settings = {"tokens": 20_000, "batch": 1024, "peak": 5e-3, "seed": 3, "every": 3}
+        fit(model, policy_loss(model), data, folder=tmp_path / folder, stop_after=stop_after, **settings)
+        return model
+
+    whole = run("whole")
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
+    assert losses[-1] < 0.75 * losses[0]
+    run("cut", stop_after=9)
+    resumed = run("cut")
+    for a, b in zip(whole.parameters(), resumed.parameters()):
+        assert torch.equal(a, b)
+
+
+def test_a_reward_model_learns_from_a_few_examples(codec: Codec, tmp_path: Path) -> None:
+    model = RewardModel(grown(TinyLlama(SMALL), layers=1, context=256, seed=0))
+    data = made_examples(codec, count=300, seed=0)
+    means = fit(
+        model,
+        prm_loss(model, codec),
+        data,
+        tokens=80_000,
+        batch=1024,
+        peak=5e-3,
+        seed=0,
+        folder=tmp_path,
+        every=35,
+    )
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert means["prefix"] < lines[0]["prefix"]
+    assert means["language"] < lines[0]["language"]
+
+
+def test_batches_hold_every_example_once() -> None:
+    data = gather([([i] * (1 + i % 7), {"mark": [1] * (1 + i % 7)}) for i in range(1, 100)])
+    seen = []
+    for batch in data.batches(tokens=30, seed=0):
+        assert batch["tokens"].size <= 30
+        assert ((batch["tokens"] > 0) == (batch["mark"] == 1)).all()
+        seen += [int(row[0]) for row in batch["tokens"]]
+    assert sorted(seen) == list(range(1, 100))
+
+
+# --- labels of the reward model ---
+
+
+def test_dialogue_is_what_the_chat_template_writes(codec: Codec, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    export(TinyLlama(SMALL), tokenizer, tmp_path)
+    hub = AutoTokenizer.from_pretrained(tmp_path)
+    steps = ["$1+2=3$", "So $\\boxed{3}$."]
+    ids, verdicts = dialogue(codec, "Compute $1+2$.", steps)
+    messages = [
+        {"role": "user", "content": "Compute $1+2$. $1+2=3$"},
+        {"role": "assistant", "content": "+"},
+        {"role": "user", "content": "So $\\boxed{3}$."},
+    ]
+    assert ids == hub.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    assert [ids[at] for at in verdicts] == [codec.assistant] * 2
+
+
+def test_labels_say_which_token_went_wrong(codec: Codec) -> None:
+    problem = next(p for p in (draw("train", 6, i) for i in range(999)) if p.key.startswith("rectangle"))
+    steps = [f"${s}$" for s in problem.routes[0]]
+    wrong = steps[0][:-2] + str((int(steps[0][-2]) + 1) % 10) + "$"
+    ids, targets = labelled(codec, problem, [wrong, steps[1]])
+    at = targets["prefix"].index(WRONG)
+    assert codec.decode(ids[at : at + 2]).strip() == wrong[-2:]
+    assert RIGHT not in targets["prefix"][at:]
+    assert 1 not in targets["language"]
+    assert [v for v in targets["verdict"] if v] == [WRONG, WRONG]
+    ids, targets = labelled(codec, problem, steps)
+    assert [v for v in targets["verdict"] if v] == [RIGHT] * len(steps)
+    assert WRONG not in targets["prefix"]
+
+
+# --- figures of the cards ---
+
+
+def test_auc_against_brute_force() -> None:
+    rng = np.random.default_rng(0)
+    right, wrong = rng.integers(0, 6, 40), rng.integers(0, 5, 30)
+    pairs = [(r > w) + 0.5 * (r == w) for r in right for w in wrong]
+    assert auc(right, wrong) == pytest.approx(np.mean(pairs))
+    assert np.isnan(auc([], [1.0]))
+
+
+def test_a_perfect_reward_model_has_a_perfect_table() -> None:
+    problems = [draw("train", 8, i) for i in range(30)]
+    solutions = [[p.solution(Random(0)), corrupt(Random(1), p.solution(Random(0)))[:-1] + ["$?$"]] for p in problems]
+    scores = [[[float(ok) for ok in check(p, s)] for s in many] for p, many in zip(problems, solutions)]
+    row = prm_table(problems, solutions, scores)
+    assert row["step AUC"] == row["within last"] == row["within min"] == 1.0
+    assert row["first error"] == row["vanilla prod"] == 100.0
+    assert row["calibration"] == 0.0
+
+
+def test_votes_join_the_forms_of_the_right_answer() -> None:
+    problem = next(p for p in (draw("train", 9, i) for i in range(999)) if len(p.answers) == 3)
+    said = [*problem.answers[:2], "0", "1"]
+    assert voted(problem, [[f"So $\\boxed{{{a}}}$."] for a in said])
+
+
+# --- models ---
+
+
+def test_the_cached_sampler_agrees_with_whole_passes(codec: Codec) -> None:
+    model = TinyLlama(SMALL, seed=2)
+    prompts = [codec.prompt(draw("train", 10, i).text) for i in range(5)]
+    drawn = sample(model, prompts, codec=codec, temperature=0.0, seed=0, most=8)
+    for prompt, (ids, _) in zip(prompts, drawn):
+        for k in range(len(ids)):
+            with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+                logits = model.logits(model(torch.tensor([prompt + ids[:k]]))[0, -1]).float()
+            assert logits[ids[k]] >= logits.max() - 0.05  # bfloat16 may turn a near tie
+    assert drawn == sample(model, prompts, codec=codec, temperature=0.0, seed=1, most=8)
+
+
+@pytest.mark.skipif(not FOLDERS, reason="no trained models in tts/tiny/models: python -m tts.tiny.train makes them")
+@pytest.mark.parametrize("folder", [f.parent for f in FOLDERS], ids=lambda f: f.name)
+def test_models_load_in_transformers_and_say_the_same(folder: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    hub, tokens = (
+        AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32),
+        AutoTokenizer.from_pretrained(folder),
+    )
+    own, codec = load(folder)
+    assert hub.config.head_dim in (32, 64)
+    assert hub.config.eos_token_id == tokens.eos_token_id == codec.end
+    assert hub.generation_config.eos_token_id == codec.end
+    problem = rows("dev")[0]
+    messages = [{"role": "user", "content": problem["problem"]}]
+    ids = tokens.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    assert ids == codec.prompt(problem["problem"])
+    with torch.inference_mode():
+        batch = torch.tensor([ids])
+        torch.testing.assert_close(hub(batch).logits, own.logits(own(batch)), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.skipif(not (MODELS / "prm").exists(), reason="no trained reward model in tts/tiny/models")
+def test_the_reward_model_likes_right_steps_better(codec: Codec) -> None:
+    model, codec = load(MODELS / "prm")
+    pairs = []
+    for i, (problem, _) in zip(range(60), benchmark("dev")):
+        steps = problem.solution(Random(i))
+        right, wrong = score(model, codec, [(problem.text, steps), (problem.text, corrupt(Random(i), steps))])
+        assert len(right) == len(wrong) == len(steps)
+        assert all(0 <= v <= 1 for v in right + wrong)
+        pairs.append(min(right) > min(wrong))
+    assert np.mean(pairs) > 0.7
