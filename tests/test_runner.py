@@ -156,10 +156,14 @@ def test_engines_are_shared_by_the_notebooks_and_stopped_at_the_end(repository, 
         "import os, sys\nopen('stopped', 'a').write(' '.join([*sys.argv[1:], os.environ['TTS_ENGINES']]) + '\\n')"
     )
     use = "import os; os.makedirs(os.environ['TTS_ENGINES'], exist_ok=True); "
+    use += "open(os.environ['TTS_ENGINES'] + '/model.log', 'w').write('why'); "
     note = "open('../used', 'a').write(os.environ['TTS_ENGINES'] + '\\n')"
     make_notebook(repository, "01_one", use + note)
     make_notebook(repository, "02_two", note.replace("open", "import os; open") + ending)
-    assert run(repository).returncode == bool(ending)
+    done = run(repository)
+    assert done.returncode == bool(ending)
+    assert ("the engines' logs: build/engines" in done.stderr) == bool(ending)
+    assert (repository / "build" / "engines" / "model.log").exists() == bool(ending)
     one, two = (repository / "used").read_text().split()
     assert one == two
     assert (repository / "stopped").read_text() == f"stop {one}\n"

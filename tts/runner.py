@@ -40,6 +40,8 @@ VOLATILE = (
     "cell.metadata.ExecuteTime",
 )
 
+ENGINE_LOGS = Path("build") / "engines"
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -215,12 +217,19 @@ def environment(root: Path) -> Iterator[None]:
             "JUPYTER_PATH": scratch,
             "IPYTHONDIR": str(Path(scratch) / "ipython"),
             "PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")])),
+            # tqdm asks for a widget that no saved notebook could show
+            "PYTHONWARNINGS": os.environ.get("PYTHONWARNINGS") or "ignore:IProgress not found",
             "TTS_ENGINES": os.environ.get("TTS_ENGINES") or str(Path(scratch) / "engines"),
         }
         before = {name: os.environ.get(name) for name in ours}
         os.environ.update(ours)
         try:
             yield
+        except BaseException:
+            for log in Path(os.environ["TTS_ENGINES"]).glob("*.log"):  # messages name them, and they'd go with scratch
+                (root / ENGINE_LOGS).mkdir(parents=True, exist_ok=True)
+                shutil.copy(log, root / ENGINE_LOGS)
+            raise
         finally:
             if not before["TTS_ENGINES"]:
                 _stop_engines()
@@ -274,7 +283,8 @@ def _failure(job: Job, number: int | None, source: str, traceback: list[str]) ->
             f"run_all: {job.source} failed" + (f" in cell [{number}]:" if number else ":"),
             *(f"    | {line}" for line in shown),
             *(f"    {line}" for line in plain[-8:]),
-            f"The notebook up to there: {job.built}",
+            f"The notebook up to there: {job.built}"
+            + (f"; the engines' logs: {ENGINE_LOGS}" if any(Path(os.environ["TTS_ENGINES"]).glob("*.log")) else ""),
             "Nothing was copied to notebooks/ or figures/. What is stored is kept: run it again to go on.",
         ]
     )
