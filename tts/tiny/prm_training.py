@@ -185,14 +185,10 @@ class RewardModel(nn.Module):
 
 
 def grown(policy: TinyLlama, *, layers: int, context: int, seed: int) -> TinyLlama:
-    """A policy's weights with new layers on top that change nothing at first."""
+    """A policy's weights with new layers on top that change little at first."""
     shape = Shape(**{**policy.shape.as_dict(), "layers": policy.shape.layers + layers, "context": context})
     model = TinyLlama(shape, seed=seed)
     model.load_state_dict(policy.state_dict(), strict=False)
-    with torch.no_grad():
-        for block in model.blocks[policy.shape.layers :]:
-            block.attention.out.weight.mul_(0.1)
-            block.down.weight.mul_(0.1)
     return model
 
 

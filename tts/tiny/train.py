@@ -104,7 +104,7 @@ def train_prm(
         prm_loss(model, codec),
         data,
         tokens=tokens,
-        batch=4096,
+        batch=2048,
         peak=peak,
         seed=seed,
         folder=work / out.name,
@@ -129,9 +129,9 @@ def main() -> None:
     prm = kinds.add_parser("prm", help="a process reward model on steps of all policies")
     prm.add_argument("--base", choices=SHAPES, default="l", help="the policy whose weights it starts from")
     prm.add_argument("--layers", type=int, default=2, help="new layers on top")
-    prm.add_argument("--tokens", type=int, default=8_000_000)
+    prm.add_argument("--tokens", type=int, default=9_000_000)
     prm.add_argument("--problems", type=int, nargs=4, default=(4000, 4000, 2500, 2500), help="sampled from xs s m l")
-    prm.add_argument("--made", type=int, default=40_000, help="right and corrupted solutions")
+    prm.add_argument("--made", type=int, default=60_000, help="right and corrupted solutions")
     prm.add_argument("--rollouts", type=int, default=0, help="label by this many roll-outs a step; 0: check exactly")
     prm.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate")
     prm.add_argument("--name", default="prm")
