@@ -104,7 +104,7 @@ def train_prm(
         prm_loss(model, codec),
         data,
         tokens=tokens,
-        batch=2048,
+        batch=1024,
         peak=peak,
         seed=seed,
         folder=work / out.name,
