@@ -85,12 +85,18 @@ def train_prm(
     policy, codec = load(policies / f"policy-{base}")
     work.mkdir(parents=True, exist_ok=True)
     parts = [made_examples(codec, count=made, seed=seed)]
-    for number, (size, count) in enumerate(problems.items()):
+    for size, count in problems.items():
         cache = work / f"samples-{size}-{count}-{rollouts}-{seed}.npz"
         sampler = load(policies / f"policy-{size}")[0].to(device)
         parts.append(
             sampled_examples(
-                codec, sampler, problems=count, each=4, seed=10 * seed + number, rollouts=rollouts, cache=cache
+                codec,
+                sampler,
+                problems=count,
+                each=4,
+                seed=10 * seed + list(SHAPES).index(size),
+                rollouts=rollouts,
+                cache=cache,
             )
         )
         print(f"samples of policy {size}: {len(parts[-1]):,}", flush=True)
