@@ -46,7 +46,7 @@ from tts.answers.spelling import normalise
 from tts.errors import InputError
 
 VERSION = 1  # of the policies: the same answer may have another key in another version
-DEADLINE = 60.0  # seconds for one answer; a worker ends itself after 5 seconds of its own time
+DEADLINE = 300.0  # seconds for one answer, starved machines included; a worker ends itself after 5 of its own time
 
 Status = Literal["parsed", "text", "rejected", "timeout", "empty", "none"]
 STATUSES: tuple[Status, ...] = ("parsed", "text", "rejected", "timeout", "empty", "none")

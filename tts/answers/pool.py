@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
 
-START = 120.0  # seconds a process may take to import the parser, on a busy machine
+START = 600.0  # seconds a process may take to import the parser (half a second of work) on a starved machine
 FAILED_STARTS = 3  # processes that a call may see killed from outside before they are ready
 
 Reply = list  # [key as nested lists or None, status]

@@ -15,6 +15,7 @@ from fractions import Fraction
 
 import mpmath
 import sympy
+from antlr4.atn.PredictionMode import PredictionMode
 from latex2sympy2_extended.latex2sympy2 import ConversionConfig, _Latex2Sympy
 from sympy.core.function import AppliedUndef
 
@@ -48,6 +49,22 @@ def scalar(text: str) -> Key:
 
 class _Parser(_Latex2Sympy):
     """The parser, without what it evaluates while it reads and what it reads wrongly."""
+
+    def parse(self, latex_str: str) -> object:
+        """In two stages, as ANTLR advises: what the fast prediction accepts, the full one would read the same way."""
+        try:
+            self.mode = PredictionMode.SLL
+            return super().parse(latex_str)
+        except (UnreadableError, MemoryError):
+            raise
+        except Exception:  # a syntax error, or the fast prediction's weakness
+            self.mode = PredictionMode.LL
+            return super().parse(latex_str)
+
+    def create_parser(self, latex_str: str):
+        parser = super().create_parser(latex_str)
+        parser._interp.predictionMode = self.mode
+        return parser
 
     def parse_number(self, text: str) -> sympy.Rational:
         return sympy.Rational(text.replace(",", "").lstrip("0") or "0")  # exact, not a float
@@ -89,11 +106,16 @@ class _Parser(_Latex2Sympy):
 
 
 _MIXED_NUMBER = re.compile(r"[0-9]+\\frac\{[0-9]+\}\{[0-9]+\}")
+_RAISED = re.compile(r"\\[A-Za-z]+|([A-DF-Za-df-z])(?=\s*\^)")
+_COMMAND = re.compile(r"\\[A-Za-z]+")
+_NO_FUNCTIONS = {r"\frac", r"\sqrt", r"\cdot", r"\times", r"\pi"}
 _CONFIG = ConversionConfig(lowercase_symbols=False)
 
 
 def _parse(text: str) -> sympy.Basic:
     text = re.sub(r"(?<![A-Za-z\\])([A-Za-z]?)d(?=\s*[A-Za-z])", r"\1 d * ", text)  # "dx" would be a differential
+    if set(_COMMAND.findall(text)) <= _NO_FUNCTIONS:  # the parser is slow at x^2, not at {x}^2
+        text = _RAISED.sub(lambda match: f"{{{match[1]}}}" if match[1] else match[0], text)
     try:
         tree = _Parser(config=_CONFIG).parse(text)
     except (UnreadableError, MemoryError):

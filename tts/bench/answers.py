@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -60,10 +61,15 @@ def made_up_solutions() -> list[list[str]]:
 
 @contextmanager
 def timed(what: str) -> Iterator[None]:
-    """Print how long the block took."""
-    start = time.perf_counter()
+    """Print how long the block took, and the processor time of this process and of children that ended in it."""
+    start, busy = time.perf_counter(), _processor_seconds()
     yield
-    print(f"{what:<58} {time.perf_counter() - start:8.2f} s", flush=True)
+    print(f"{what:<50} {time.perf_counter() - start:8.2f} s {_processor_seconds() - busy:8.2f} s", flush=True)
+
+
+def _processor_seconds() -> float:
+    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(used.ru_utime + used.ru_stime for used in usage)
 
 
 def main() -> None:
@@ -76,15 +82,15 @@ def main() -> None:
 
     length = sum(map(len, flat)) / len(flat)
     print(f"{PROBLEMS} problems x {SOLUTIONS} solutions of {length:.0f} characters; {workers} workers")
+    print(f"{'':<50} {'wall':>10} {'processor':>10}")
     with timed("find the boxes"):
         answers = [extract_answer(text) for text in flat]
     different = sorted({answer for answer in answers if answer is not None})
-    with timed("start the workers"):
-        canonical_keys([f"x + {worker}" for worker in range(workers)], workers=workers)
-    with timed("read the different answers without the parser"):
+    with timed("read the different ones without the parser"):
         parsed = sum(tts.answers._quick(answer)[1] is None for answer in different)
-    with timed("read them again, with the parser (its share)"):
+    with timed("all of that with the parser, workers started too"):
         canonical_keys(different, workers=workers)
+        POOL.close()
     with timed("look up the keys of all"):
         found = canonical_keys(answers)
     statuses = Counter(result.status for result in found)
@@ -96,7 +102,7 @@ def main() -> None:
     keys = [[result.key for result in found[p * SOLUTIONS : (p + 1) * SOLUTIONS]] for p in range(PROBLEMS)]
     scores = np.random.default_rng(0).random((PROBLEMS, SOLUTIONS))
     ns = powers_of_two(SOLUTIONS)
-    with timed(f"tts.voting: the first n of each, {len(ns)} n x 3 rules"):
+    with timed(f"tts.voting: the first n, {len(ns)} n x 3 rules"):
         for row, row_scores in zip(keys, scores.tolist(), strict=True):
             for n in ns:
                 majority(row[:n])
