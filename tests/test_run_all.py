@@ -51,7 +51,7 @@ def run_all(repository, *arguments, cwd="/", **environment):
         env=clean | environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=900,  # a hang, not a slow machine
         check=False,
     )
 

@@ -67,7 +67,7 @@ def run(repository: Path, *arguments: str, cwd: Path | None = None, **environmen
         env=clean | {"PYTHONPATH": str(repository)} | environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=900,  # a hang, not a slow machine
         check=False,
     )
 
