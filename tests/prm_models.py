@@ -19,21 +19,36 @@ TEXTS = ["What is 12 + 3?", "12 + 3 = 15", "So the answer is 15 - 0 = 15.\n\nThe
 WIDTH = 32
 
 
-def tokenizer(*, pattern: str = r"\d|\n\n|\n|[+-]| ?[^\d\s+-]+|\s", special=SPECIAL, without="") -> Tokenizer:
+def tokenizer(
+    *, pattern: str = r"\d|\n\n|\n|[+-]| ?[^\d\s+-]+|\s", special=SPECIAL, without="", byte_level=False
+) -> Tokenizer:
     """A BPE in which whatever pattern matches is cut off from the rest; no token for the characters in without."""
     made = Tokenizer(models.BPE())
     made.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
-    made.decoder = decoders.Fuse()
-    alphabet = sorted({"\n", *map(chr, range(32, 127))} - set(without))
+    made.decoder = decoders.ByteLevel() if byte_level else decoders.Fuse()
+    if byte_level:
+        bytes_ = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        made.pre_tokenizer = pre_tokenizers.Sequence([made.pre_tokenizer, bytes_])
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+    else:
+        alphabet = sorted({"\n", *map(chr, range(32, 127))} - set(without))
     made.train_from_iterator(
         [text.translate({ord(c): None for c in without}) for text in TEXTS],
-        trainers.BpeTrainer(vocab_size=160, special_tokens=special, initial_alphabet=alphabet, show_progress=False),
+        trainers.BpeTrainer(
+            vocab_size=len(alphabet) + 60, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+        ),
     )
     return made
 
 
 def causal(
-    folder: Path, made: Tokenizer, *, answers: tuple[int, int] | None, chat: str | None = CHAT, **config
+    folder: Path,
+    made: Tokenizer,
+    *,
+    answers: tuple[int, int] | None,
+    chat: str | None = CHAT,
+    end: str = "<|end|>",
+    **config,
 ) -> Path:
     """A random LlamaForCausalLM. answers: the two tokens it puts its probability on; None for a plain policy."""
     torch.manual_seed(0)
@@ -46,7 +61,7 @@ def causal(
         "max_position_embeddings": 256,
         "tie_word_embeddings": False,
         "initializer_range": 0.3,
-        "eos_token_id": made.token_to_id("<|end|>"),
+        "eos_token_id": made.token_to_id(end),
         "bos_token_id": None,
     }
     model = LlamaForCausalLM(LlamaConfig(**settings | config))
@@ -59,7 +74,7 @@ def causal(
         if answers:
             model.lm_head.weight[list(answers), 0] = 20.0
     model.save_pretrained(folder)
-    PreTrainedTokenizerFast(tokenizer_object=made, pad_token="<|pad|>", eos_token="<|end|>").save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=made, pad_token="<|pad|>", eos_token=end).save_pretrained(folder)
     if chat is not None:
         (folder / "chat_template.jinja").write_text(chat)
     return folder
@@ -69,6 +84,25 @@ def rlhflow(folder: Path, *, answers: bool = True, **config) -> Path:
     """A random PRM in RLHFlow's format."""
     made = tokenizer()
     return causal(folder, made, answers=(made.token_to_id("+"), made.token_to_id("-")) if answers else None, **config)
+
+
+LLAMA = (
+    "{{ bos_token }}{{ '<|start_header_id|>system<|end_header_id|>\n\nToday Date: ' + date_string + '\n\n<|eot_id|>' }}"
+    "{% for message in messages %}"
+    "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + message['content'] | trim + '<|eot_id|>' }}"
+    "{% endfor %}"
+)
+LLAMA_WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+
+
+def llama(folder: Path) -> Path:
+    """A random PRM in RLHFlow's format with a tokenizer and a template like Llama 3's: line breaks around the turns."""
+    special = ["<|pad|>", "<|begin|>", "<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>"]
+    made = tokenizer(pattern=LLAMA_WORDS, special=special, byte_level=True)
+    causal(folder, made, answers=(made.token_to_id("+"), made.token_to_id("-")), chat=LLAMA, end="<|eot_id|>")
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"bos_token": "<|begin|>"}))
+    return folder
 
 
 def math_shepherd(folder: Path, *, chat: str | None = None, **config) -> Path:

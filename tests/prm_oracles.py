@@ -15,7 +15,9 @@ def rlhflow(folder, problem, steps):
     scores, dialogue = [], []
     for step in [f"{problem} {steps[0].strip()}", *(step.strip() for step in steps[1:])]:
         dialogue += [{"role": "user", "content": step}, {"role": "assistant", "content": "+"}]
-        ids = tokenizer.apply_chat_template(dialogue, return_tensors="pt", return_dict=True)["input_ids"]
+        ids = tokenizer.apply_chat_template(dialogue, date_string="26 Jul 2024", return_tensors="pt", return_dict=True)[
+            "input_ids"
+        ]
         with torch.no_grad():
             logits = model(ids).logits[0, -3]  # "+" is the token before the last, which ends the turn
         scores.append(logits[[plus, minus]].softmax(-1)[0].item())

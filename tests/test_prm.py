@@ -66,6 +66,13 @@ def test_scores_are_the_oracles(models, name):
         assert ours == pytest.approx(theirs, abs=TOLERANCE)
 
 
+def test_a_template_with_line_breaks_around_the_turns_and_a_date(tmp_path):
+    folder = prm_models.llama(tmp_path / "llama")
+    solutions = SOLUTIONS[:4] + [["  12 +\n\n\n 3 ", "\n(15) - 1\n\n", "=14"]]
+    for ours, steps in zip(scored(open_it(folder), *solutions), solutions, strict=True):
+        assert ours == pytest.approx(prm_oracles.rlhflow(folder, PROBLEM, steps), abs=TOLERANCE)
+
+
 @every_format
 def test_the_format_is_found(models, name):
     assert open_it(models[name]).fingerprint.endswith(f":{name}")

@@ -59,7 +59,7 @@ def test_a_plain_policy_is_refused_at_the_first_score(both):
 
 
 def test_a_solution_longer_than_the_context_reaches_no_engine(both):
-    with pytest.raises(ContextExceeded, match="context 256"):
+    with pytest.raises(ContextExceeded, match="context 255"):
         scored(open_it(both, format="rlhflow"), ["a" * 300])
 
 

@@ -26,6 +26,7 @@ class VllmScorer(ModelScorer):
         self._check_policy = check_policy
         self._head: TokenHead = layout_of.head
         super().__init__(model, layout_of, provenance=client.provenance)
+        self.context -= 1  # for the one token that vLLM has to sample
 
     async def compute(self, layout: Layout, first: int, shared: int) -> list[float]:
         """See ModelScorer.compute. Of a whole solution the last step goes first: the others find it in the cache."""
