@@ -75,7 +75,8 @@ def test_a_template_with_line_breaks_around_the_turns_and_a_date(tmp_path):
 
 @every_format
 def test_the_format_is_found(models, name):
-    assert open_it(models[name]).fingerprint.endswith(f":{name}")
+    assert open_it(models[name]).fingerprint.endswith(f":{name}:256")
+    assert open_it(models[name], max_context=100).fingerprint.endswith(f":{name}:100")
 
 
 @every_format

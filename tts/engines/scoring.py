@@ -32,7 +32,8 @@ class ModelScorer:
         self.model = model
         self.format = layout_of
         self.name = model.name
-        self.fingerprint = f"{model.fingerprint}:{layout_of.name}"
+        # The context too: it says which solutions are too long to be scored.
+        self.fingerprint = f"{model.fingerprint}:{layout_of.name}:{model.context}"
         self.context = model.context
         self.provenance = {"engine": self.engine, **provenance}
         # Steps asked for, those of them remembered; tokens that the model read, and that the engine's cache spared it.

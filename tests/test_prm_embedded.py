@@ -1,0 +1,54 @@
+"""The embedded reward models, as a notebook opens them."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+import pytest
+
+from tts.errors import InputError
+from tts.prm import open_prm
+from tts.problems import load_problems
+from tts.tiny import MODELS
+from tts.tree import split_steps
+
+TRAINED = [name for name in ("prm", "prm-weak") if (MODELS / name / "model.safetensors").is_file()]
+if not TRAINED:
+    pytest.skip("no reward model is in tts/tiny/models: train one with tts.tiny.train prm", allow_module_level=True)
+
+
+def scored(name, problems, solutions):
+    scorer = open_prm(name)
+
+    async def run():
+        calls = [scorer.score(problem.text, steps) for problem, steps in zip(problems, solutions, strict=True)]
+        try:
+            return await asyncio.gather(*calls)
+        finally:
+            await scorer.close()
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_wrong_answer_scores_less(name):
+    problems = load_problems("tiny/dev", n=40)
+    right = [split_steps(problem.solution) for problem in problems]
+    wrong = [[*steps[:-1], re.sub(r"\d+", lambda n: str(int(n[0]) + 1), steps[-1])] for steps in right]
+    assert all(a != b for a, b in zip(right, wrong, strict=True))
+    ends = [[scores[-1] for scores in scored(name, problems, solutions)] for solutions in (right, wrong)]
+    assert sum(ends[0]) > sum(ends[1])
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_its_format_is_named_and_small_models_run_on_transformers(name):
+    scorer = open_prm(name)
+    assert scorer.format.name == "rlhflow"
+    assert scorer.provenance["engine"] == "transformers"
+
+
+def test_an_embedded_policy_is_refused():
+    policies = sorted(folder.name for folder in MODELS.glob("policy-*"))
+    with pytest.raises(InputError, match=f"prm_model={policies[0]} puts .* plain policy"):
+        scored(policies[0], load_problems("tiny/dev", n=1), [["1"]])
