@@ -61,7 +61,7 @@ class TransformersScorer(ModelScorer):
         check_policy: bool,
     ) -> None:
         self._dtype = dtype
-        self._batch_tokens = batch_tokens or (4096 if model.is_small else 16384)
+        self._batch_tokens = batch_tokens or (8192 if model.is_small else 16384)
         self._prefix_cache = prefix_cache
         self._check_policy = check_policy
         self._inbox: queue.SimpleQueue[list[_Row] | None] | None = None
