@@ -323,3 +323,10 @@ def test_the_reward_model_likes_right_steps_better(codec: Codec) -> None:
         assert all(0 <= v <= 1 for v in right + wrong)
         pairs.append(min(right) > min(wrong))
     assert np.mean(pairs) > 0.7
+
+
+def test_a_batch_without_a_right_step_has_a_finite_loss(codec: Codec) -> None:
+    problem = draw("train", 11, 0)
+    ids, targets = labelled(codec, problem, ["$0=1$"])
+    batch = {k: torch.from_numpy(v) for k, v in gather([(ids, targets)]).pad([0]).items()}
+    assert torch.isfinite(prm_loss(RewardModel(TinyLlama(SMALL)), codec)(batch)[0])

@@ -197,25 +197,22 @@ def verdict_logits(model: TinyLlama, hidden: torch.Tensor, codec: Codec) -> torc
     return functional.linear(hidden, model.embedding.weight[[codec.plus, codec.minus]])
 
 
+def mean_loss(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy, 0 of nothing: a batch of solutions cut at a wrong first step has no right step to learn."""
+    return functional.cross_entropy(logits.float(), truth, reduction="sum") / max(len(truth), 1)
+
+
 def prm_loss(model: RewardModel, codec: Codec, *, language: float = 0.5, prefix: float = 1.0) -> Loss:
     """The three losses, each a mean over its own targets."""
 
     def loss(batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, float]]:
         hidden = model.llama(batch["tokens"])
-        at = batch["verdict"] > 0
-        verdict = functional.cross_entropy(
-            verdict_logits(model.llama, hidden[at], codec).float(), batch["verdict"][at] - 1
-        )
-        learnt = batch["language"][:, 1:].bool()
-        words = functional.cross_entropy(
-            model.llama.logits(hidden[:, :-1][learnt]).float(), batch["tokens"][:, 1:][learnt]
-        )
-        told = batch["prefix"] > 0
-        value, parts = verdict + language * words, {"verdict": verdict.item(), "language": words.item()}
-        if told.any():
-            still = functional.cross_entropy(model.prefix(hidden[told]).float(), batch["prefix"][told] - 1)
-            value, parts["prefix"] = value + prefix * still, still.item()
-        return value, parts
+        at, learnt, told = batch["verdict"] > 0, batch["language"][:, 1:] > 0, batch["prefix"] > 0
+        verdict = mean_loss(verdict_logits(model.llama, hidden[at], codec), batch["verdict"][at] - 1)
+        words = mean_loss(model.llama.logits(hidden[:, :-1][learnt]), batch["tokens"][:, 1:][learnt])
+        still = mean_loss(model.prefix(hidden[told]), batch["prefix"][told] - 1)
+        value = verdict + language * words + prefix * still
+        return value, {"verdict": verdict.item(), "language": words.item(), "prefix": still.item()}
 
     return loss
 
