@@ -48,7 +48,8 @@ def open_prm(
     name          what figures and records call it; "" for the model's own name
     format        how it reads steps: a name in tts.formats.FORMATS, or "auto" to find it from config and tokenizer (and
                   to refuse, at the first score, a model that answers like a plain policy)
-    engine        "vllm", "transformers", or "auto": vLLM for a large model on a GPU where it can, else transformers
+    engine        "vllm", "transformers", or "auto": transformers for a small model (64 MiB), for which the
+                  bench has it ahead, and for formats that vLLM can't read; else see tts.engines.choose_engine
     revision      of a hub id; pinned to the commit that it is now
     dtype         "auto" (float32 on a CPU, the weights' own type on a GPU), or one of tts.policy.DTYPES
     max_context   tokens of problem and solution; 0 for the model's own limit, 4,096 at most
@@ -57,7 +58,7 @@ def open_prm(
     gpu_memory_utilization  the share of the GPU's memory that vLLM takes; the policy's vLLM takes its own beside it
     Raises InputError for anything wrong with these, before a model is loaded.
     """
-    from tts.engines import choose_engine, has_gpu
+    from tts.engines import choose_engine
     from tts.engines.model import open_model
     from tts.formats import TokenHead, find_format
 
@@ -75,7 +76,7 @@ def open_prm(
     layout_of = find_format(files, format)
     named = format != "auto" or "prm_format" in files.config  # whoever names it vouches for it
     reads_tokens = isinstance(layout_of.head, TokenHead)
-    if engine == "auto" and (files.is_small or not reads_tokens or not has_gpu()):
+    if engine == "auto" and (files.is_small or not reads_tokens or dtype == "float64"):
         chosen = "transformers"
     if chosen == "vllm":
         from tts.engines.scoring_vllm import VllmScorer
