@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 
-from tts.plots import STRATEGIES, gallery, log2_axis, save_figure, style
+from tts.plots import STRATEGIES, gallery, label_right, log2_axis, save_figure, style
 
 WORDS = {"caption": "Accuracy over\n 3 problems.", "alt": "A line [that] rises."}
 
@@ -40,6 +40,13 @@ def test_same_bytes_twice(tmp_path, points):
     assert files == ["maj.csv", "maj.json", "maj.png", "maj.svg"]
     for name in files:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
+
+
+def test_labels_in_the_margin_keep_their_distance():
+    ax = plt.figure().add_subplot()
+    label_right(ax, {"high": 60.0, "low": 30.0, "hardly higher": 31.0}, gap=5)
+    assert [(text.get_text(), text.xy[1]) for text in ax.texts] == [("low", 30), ("hardly higher", 35), ("high", 60)]
+    plt.close(ax.figure)
 
 
 def test_csv_has_the_points_and_the_sidecar_the_words(tmp_path, points):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +67,14 @@ def log2_axis(ax: Axes, ns: Sequence[int]) -> Axes:
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
     return ax
+
+
+def label_right(ax: Axes, heights: Mapping[str, float], *, gap: float = 4.5) -> None:
+    """Name horizontal lines in the margin right of ax: label -> height in data units, at least `gap` of them apart."""
+    last = float("-inf")
+    for label, height in sorted(heights.items(), key=lambda item: item[1]):
+        last = max(height, last + gap)
+        ax.annotate(label, (1.01, last), xycoords=("axes fraction", "data"), va="center", fontsize=8)
 
 
 def save_figure(
