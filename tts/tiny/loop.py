@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import torch
@@ -42,6 +42,8 @@ def fit(
     peak: float,  # learning rate
     seed: int,
     folder: Path,
+    slow: Collection[str] = (),  # parameters whose names start with one of these learn at `pace` times the rate
+    pace: float = 0.1,
     device: str = "cpu",
     every: int = 100,  # steps between progress lines
     checkpoint: float = 120.0,  # seconds between checkpoints
@@ -53,9 +55,13 @@ def fit(
     """
     folder.mkdir(parents=True, exist_ok=True)
     state_file, log = folder / "state.pt", folder / "log.jsonl"
-    decay = [p for p in model.parameters() if p.dim() == 2]
-    plain = [p for p in model.parameters() if p.dim() != 2]
-    groups = [{"params": decay, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}]
+    sorts: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        sorts.setdefault((parameter.dim() == 2, name.startswith(tuple(slow))), []).append(parameter)
+    groups = [
+        {"params": members, "weight_decay": 0.05 if matrix else 0.0, "pace": pace if late else 1.0}
+        for (matrix, late), members in sorts.items()
+    ]
     optimizer = torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.98), fused=True)
     seen, step, spent = 0, 0, 0.0
     if state_file.exists():
@@ -80,7 +86,7 @@ def fit(
     while seen < tokens and step != stop_after:
         arrays = {k: v.to(device) for k, v in next(batches).items()}
         for group in optimizer.param_groups:
-            group["lr"] = rate(seen / tokens, peak)
+            group["lr"] = group["pace"] * rate(seen / tokens, peak)
         with torch.autocast(device.partition(":")[0], dtype=torch.bfloat16):
             value, parts = loss(arrays)
         optimizer.zero_grad(set_to_none=True)

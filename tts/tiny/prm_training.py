@@ -176,12 +176,13 @@ def rollout_labels(
 
 
 class RewardModel(nn.Module):
-    """A TinyLlama with the auxiliary head that training alone needs."""
+    """A TinyLlama with the auxiliary heads that training alone needs."""
 
     def __init__(self, llama: TinyLlama) -> None:
         super().__init__()
         self.llama = llama
         self.prefix = nn.Linear(llama.shape.width, 2)
+        self.surprise = nn.Linear(llama.shape.width, 1)
 
 
 def grown(policy: TinyLlama, *, layers: int, context: int, seed: int) -> TinyLlama:
@@ -202,8 +203,10 @@ def mean_loss(logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     return functional.cross_entropy(logits.float(), truth, reduction="sum") / max(len(truth), 1)
 
 
-def prm_loss(model: RewardModel, codec: Codec, *, language: float = 0.5, prefix: float = 1.0) -> Loss:
-    """The three losses, each a mean over its own targets."""
+def prm_loss(
+    model: RewardModel, codec: Codec, *, language: float = 0.5, prefix: float = 1.0, surprise: float = 0.5
+) -> Loss:
+    """The four losses, each a mean over its own targets."""
 
     def loss(batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, float]]:
         hidden = model.llama(batch["tokens"])
@@ -211,8 +214,17 @@ def prm_loss(model: RewardModel, codec: Codec, *, language: float = 0.5, prefix:
         verdict = mean_loss(verdict_logits(model.llama, hidden[at], codec), batch["verdict"][at] - 1)
         words = mean_loss(model.llama.logits(hidden[:, :-1][learnt]), batch["tokens"][:, 1:][learnt])
         still = mean_loss(model.prefix(hidden[told]), batch["prefix"][told] - 1)
-        value = verdict + language * words + prefix * still
-        return value, {"verdict": verdict.item(), "language": words.item(), "prefix": still.item()}
+        # The target is what the model itself thought of each token one position before: no label is needed for it.
+        with torch.no_grad():
+            logits = model.llama.logits(hidden[:, :-1]).float()
+            thought = functional.cross_entropy(logits.transpose(1, 2), batch["tokens"][:, 1:], reduction="none")
+        read = model.surprise(hidden[:, 1:]).float()[..., 0]
+        told = told[:, 1:]
+        reading = functional.smooth_l1_loss(read[told], thought[told].clamp(max=6.0), reduction="sum")
+        reading = reading / max(int(told.sum()), 1)
+        value = verdict + language * words + prefix * still + surprise * reading
+        shown = {"verdict": verdict, "language": words, "prefix": still, "surprise": reading}
+        return value, {name: part.item() for name, part in shown.items()}
 
     return loss
 

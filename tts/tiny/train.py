@@ -69,6 +69,7 @@ def train_prm(
     problems: dict[str, int],
     made: int,
     peak: float,
+    pace: float,
     seed: int,
     work: Path,
     out: Path,
@@ -112,6 +113,8 @@ def train_prm(
         tokens=tokens,
         batch=1024,
         peak=peak,
+        slow=("llama.embedding", *(f"llama.blocks.{i}." for i in range(policy.shape.layers))),
+        pace=pace,
         seed=seed,
         folder=work / out.name,
         device=device,
@@ -121,7 +124,7 @@ def train_prm(
         export(model.llama.cpu(), codec.tokenizer, out, prm_format="rlhflow")
         labels = f"{rollouts} roll-outs a step" if rollouts else "exact step checking"
         sources = {"base": base, "layers": layers, "problems": problems, "made": made, "labels": labels}
-        note(out, model.llama, tokens=tokens, seed=seed, rate=peak, **sources, **means)
+        note(out, model.llama, tokens=tokens, seed=seed, rate=peak, pace=pace, **sources, **means)
     return means
 
 
@@ -140,6 +143,7 @@ def main() -> None:
     prm.add_argument("--made", type=int, default=60_000, help="right and corrupted solutions")
     prm.add_argument("--rollouts", type=int, default=0, help="label by this many roll-outs a step; 0: check exactly")
     prm.add_argument("--rate", type=float, default=1.5e-3, help="peak learning rate")
+    prm.add_argument("--pace", type=float, default=0.1, help="share of the rate at which the policy's weights change")
     prm.add_argument("--name", default="prm")
     for each in (policy, prm):
         each.add_argument("--seed", type=int, default=0)
@@ -159,6 +163,7 @@ def main() -> None:
             problems={size: count for size, count in zip(SHAPES, args.problems) if count},
             made=args.made,
             peak=args.rate,
+            pace=args.pace,
             rollouts=args.rollouts,
             out=args.out or MODELS / args.name,
             **common,
