@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 
 os.environ["OMP_NUM_THREADS"] = "1"  # two busy threads on two busy cores are several times slower than one
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
+# A shell starts what runs in the background with interrupts ignored, and the tests send some.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 for name in ("TTS_STORE", "TTS_FIGURES", "TTS_ENGINES"):
     os.environ.pop(name, None)
 
