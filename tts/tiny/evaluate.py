@@ -141,7 +141,7 @@ Retrain with `python -m tts.tiny.train {command}`; the table is what `python -m 
 The weights are stored in bfloat16 and the table is of these.
 """
 POLICY_LEGEND = (
-    "Per cent of 500 problems (standard error about 2 points); temperature 0 for greedy (L1-L5: by level), "
+    "Per cent (standard error of 500 problems: about 2 points); temperature 0 for greedy (L1-L5: by level), "
     "0.8 for the rest."
 )
 PRM_LEGEND = (
