@@ -2,8 +2,9 @@
 
 import pandas as pd
 
-from tts.grading import grade, outcome_shares, vote_codes
+from tts.grading import grade, outcome_shares, returned, score_array, vote_codes
 from tts.problems import Problem
+from tts.tree import Search, Solution
 
 PROBLEMS = [Problem(id="half", text="1/2?", answer="\\frac{1}{2}"), Problem(id="two", text="1+1?", answer="2")]
 SAMPLES = pd.DataFrame(
@@ -43,3 +44,20 @@ def test_votes_follow_the_order_of_problems_not_of_rows():
     graded = grade(SAMPLES, PROBLEMS)
     codes, _ = vote_codes(graded, PROBLEMS[::-1])
     assert codes.tolist() == [[-1, 0, -1, -1], [0, 0, 1, -1]]
+
+
+def test_a_search_without_solutions_keeps_its_problem():
+    found = Solution("so \\boxed{2}", ["so \\boxed{2}"], [0.25], 5, -1.0, "end", (0, 1))
+    searches = [None, Search("dvts", "two", 4, [found, found], ["finished"])]
+    graded = grade(returned(searches, PROBLEMS), PROBLEMS)
+    assert graded["problem"].tolist() == ["two", "two"]
+    codes, gold = vote_codes(graded, PROBLEMS)
+    assert (codes == gold[:, None]).tolist() == [[False, False], [True, True]]
+    assert score_array(graded, PROBLEMS, "last").tolist() == [[0.0, 0.0], [0.25, 0.25]]
+
+
+def test_no_search_returned_anything():
+    graded = grade(returned([None, None], PROBLEMS), PROBLEMS)
+    codes, gold = vote_codes(graded, PROBLEMS)
+    assert codes.tolist() == [[-1], [-1]]
+    assert score_array(graded, PROBLEMS, "min").tolist() == [[0.0], [0.0]]

@@ -11,6 +11,7 @@ from tts.policy import Completion
 from tts.problems import Problem
 from tts.store import Store
 from tts.strategies import beam_search, dvts
+from tts.usage import Usage
 
 PROBLEMS = [Problem(id=f"p{i}", text=f"{i} + 1?", answer=str(i + 1)) for i in range(6)]
 
@@ -236,7 +237,7 @@ def test_a_failed_search_stays_in_its_place(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"n": 0}, "n is 0: it must be at least 1"),
+        ({"n": 0}, "n is 0: it must be a whole number, 1 or more"),
         ({"concurrency": 0}, "concurrency is 0"),
         ({"temperature": -0.1}, "temperature is -0.1"),
         ({"temperature": float("nan")}, "temperature is nan"),
@@ -250,3 +251,40 @@ def test_bad_settings_before_any_call(tmp_path, change, message):
         sample(policy, tmp_path, **change)
     assert policy.calls == []
     assert list(tmp_path.iterdir()) == []
+
+
+class Hanging(Scripted):
+    """Never answers the first `hangs` requests of problem 2."""
+
+    def __init__(self, hangs):
+        super().__init__()
+        self.hangs = hangs
+
+    async def sample(self, prefix, *, seed, temperature, top_p=1.0, max_tokens, stop=None):
+        if prefix[0] == 2 and self.hangs:
+            self.hangs -= 1
+            await asyncio.Event().wait()
+        return await super().sample(prefix, seed=seed, temperature=temperature, max_tokens=max_tokens)
+
+
+def test_a_request_that_hangs_is_tried_again(tmp_path):
+    whole = sample(Scripted(), tmp_path / "a")
+    assert sample(Hanging(1), tmp_path / "b", patience=0.2).equals(whole)
+
+
+def test_a_request_that_hangs_again_is_a_failure_that_a_rerun_mends(tmp_path):
+    samples = sample(Hanging(100), tmp_path, patience=0.2)
+    failed = samples[samples.finish == "failed"]
+    assert set(failed.problem) == {"p2"}
+    assert failed.error.str.contains("no result after 0.2 s").all()
+    assert sample(Scripted(), tmp_path).equals(sample(Scripted(), tmp_path / "b"))
+
+
+def test_what_a_run_used_is_stored(tmp_path):
+    policy = Scripted()
+    sample(policy, tmp_path)
+    sample(policy, tmp_path)  # makes nothing: no record
+    [record] = Store(tmp_path).table("usage", {}).read().values()
+    assert record["key"][0].startswith("samples/")
+    assert record["usage"] == Usage().to_dict()  # a scripted policy counts nothing
+    assert record["seconds"] >= 0

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tts.errors import InputError
-from tts.scaling import answer_codes, mean_interval, pass_at_k, powers_of_two, vote_curve
+from tts.scaling import answer_codes, mean_interval, pass_at_k, powers_of_four, powers_of_two, vote_curve
 from tts.voting import majority, vanilla, weighted
 
 
@@ -112,3 +112,16 @@ def test_mean_interval_of_columns_and_of_nothing():
     assert np.allclose(mean_interval(values), [[0.25, 1.0]] * 3)
     with pytest.raises(InputError, match="no problems"):
         mean_interval(np.zeros((0, 3)))
+
+
+def test_budgets_of_searches():
+    assert [powers_of_four(n) for n in (4, 15, 16, 64, 256, 300)] == [
+        [4],
+        [4],
+        [4, 16],
+        [4, 16, 64],
+        [4, 16, 64, 256],
+        [4, 16, 64, 256],
+    ]
+    with pytest.raises(InputError, match="n_max is 3: the smallest budget"):
+        powers_of_four(3)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tts.tree
-from tts.errors import EngineError, InputError
+from tts.errors import ContextExceeded, EngineError, InputError
 from tts.problems import Problem
 from tts.seeds import node_seed, sample_seed
 from tts.strategies import beam_search, best_of_n, dvts, majority
@@ -818,3 +818,35 @@ def test_bad_settings_are_refused_before_anything_is_sampled(setting, message):
         with pytest.raises(InputError, match=message):
             asyncio.run(strategy(PROBLEM, policy, *scorers, **{"n": 4, "seed": 0} | setting))
         assert policy.requests == []
+
+
+# --- A scorer whose context is shorter than the policy's -------------------------------------------
+
+
+class ShortScorer(ScriptedScorer):
+    """Refuses what has more than so many letters, as a scorer with a short context does."""
+
+    def __init__(self, rule, room):
+        super().__init__(rule)
+        self.room = room
+
+    async def score(self, problem, steps, *, known=()):
+        if len("".join(steps)) > self.room:
+            raise ContextExceeded("too long")
+        return await super().score(problem, steps, known=known)
+
+
+def test_a_solution_too_long_for_the_scorer_stays_without_scores():
+    policy, prm = ScriptedPolicy(table({"": ["a$", "bbbbbb$"]})), ShortScorer(by_last(a=0.5), 3)
+    search = asyncio.run(best_of_n(PROBLEM, policy, prm, n=2, seed=0))
+    assert [solution.scores for solution in search.solutions] == [[0.5], []]
+    assert search.ended == ["finished", "context"]
+
+
+@pytest.mark.parametrize("strategy", [beam_search, dvts])
+def test_a_branch_too_long_for_the_scorer_is_cut(strategy):
+    script = table({"": ["aaaaaa$", "b$"], "b": []})
+    policy, prm = ScriptedPolicy(script), ShortScorer(by_last(b=0.5), 3)
+    search = asyncio.run(strategy(PROBLEM, policy, prm, n=2, width=2, depth=1, seed=0))
+    assert texts(search) == ["b"]
+    assert fates(search) == {(0,): "context", (1,): "solution"}

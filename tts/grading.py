@@ -9,7 +9,9 @@ import pandas as pd
 
 from tts.answers import canonical_keys, extract_answer
 from tts.problems import Problem
+from tts.reductions import reduce_scores
 from tts.scaling import answer_codes
+from tts.tree import Search
 
 OUTCOMES = ("right", "wrong", "unboxed", "truncated", "failed")
 
@@ -59,5 +61,29 @@ def outcome_shares(graded: pd.DataFrame) -> pd.Series:
 def vote_codes(graded: pd.DataFrame, problems: Sequence[Problem]) -> tuple[np.ndarray, np.ndarray]:
     """Answer codes (tts.scaling): (P, S) of the samples and (P,) of the gold answers, in the order of problems."""
     gold = gold_keys(problems)
-    rows = graded.groupby("problem", sort=False).key.agg(list)
-    return answer_codes([rows[problem.id] for problem in problems], [gold[problem.id] for problem in problems])
+    rows = graded.groupby("problem", sort=False).key.agg(list).to_dict()
+    return answer_codes([rows.get(problem.id, []) for problem in problems], [gold[problem.id] for problem in problems])
+
+
+def score_array(graded: pd.DataFrame, problems: Sequence[Problem], how: str) -> np.ndarray:
+    """Reduced scores (P, S) in the places of vote_codes; 0 where there is none. how: see tts.reductions."""
+    rows = graded.groupby("problem", sort=False).scores.agg(list).to_dict()
+    array = np.zeros((len(problems), max([1, *map(len, rows.values())])))
+    for row, problem in zip(array, problems, strict=True):
+        scores = [reduce_scores(one, how) for one in rows.get(problem.id, [])]
+        row[: len(scores)] = scores
+    return array
+
+
+def returned(searches: Sequence[Search | None], problems: Sequence[Problem]) -> pd.DataFrame:
+    """The solutions of one search a problem as samples with scores, one row each: what grade() takes.
+
+    A search that failed (None) or returned nothing has no row; vote_codes keeps its problem in the denominator.
+    """
+    columns = ("problem", "index", "text", "tokens", "finish", "scores")
+    rows = [
+        (problem.id, index, found.text, found.tokens, found.finish, found.scores)
+        for problem, search in zip(problems, searches, strict=True)
+        for index, found in enumerate(search.solutions if search else ())
+    ]
+    return pd.DataFrame(rows, columns=columns)

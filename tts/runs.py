@@ -5,21 +5,26 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
 
 import pandas as pd
 from tqdm import tqdm
 
+from tts import usage
 from tts.errors import ContextExceeded, EngineError, InputError
 from tts.policy import Completion, Policy
 from tts.prm import StepScorer
 from tts.problems import Problem
 from tts.seeds import sample_seed
 from tts.store import Key, Record, Store, Table
+from tts.strategies import check_sampling
 from tts.tree import Search, split_steps
 
 ATTEMPTS = 2  # a problem whose engine call fails is tried once more, then recorded as failed
 GIVE_UP = 3  # so many failed problems with none that succeeded: the engine is broken, not the problem
+PATIENCE = 1800.0  # seconds that one problem may take before its attempt counts as failed: a hung request must end
 
 
 async def sample(
@@ -33,11 +38,13 @@ async def sample(
     top_p: float = 1.0,
     max_tokens: int = 2048,
     concurrency: int = 16,
+    patience: float = PATIENCE,
 ) -> pd.DataFrame:
     """n independent solutions of each problem: what is stored is read, what is missing is sampled and stored.
 
     Returns one row a sample, ordered by problem and index, with the columns problem (id), index, text, tokens, logprob,
-    finish ("end", "stop", "length"; "failed" with the reason in error). concurrency counts problems in flight.
+    finish ("end", "stop", "length"; "failed" with the reason in error). concurrency counts problems in flight,
+    patience the seconds that one of them may take before it is tried again and then recorded as failed.
     A sample's key is free of n, PRM and vote: all methods share the samples, and a larger n adds the missing ones.
     """
     check_sampling(n=n, temperature=temperature, top_p=top_p, max_tokens=max_tokens, concurrency=concurrency)
@@ -68,7 +75,8 @@ async def sample(
 
     todo = {problem: len(keys) for problem, keys in missing.items() if keys}
     _say(f"{policy.name}: {len(problems) * n - sum(todo.values()):,} samples stored, {sum(todo.values()):,} to make")
-    await _run_all(todo, one, missing, table, concurrency=concurrency, label=f"sampling {policy.name}")
+    with _accounted(store, table, policy=policy, work=bool(todo)):
+        await _run_all(todo, one, missing, table, concurrency, patience, label=f"sampling {policy.name}")
     records = table.read() if todo else stored
     _warn_if_mixed(records, wanted)
     columns = ("text", "tokens", "prompt_tokens", "logprob", "finish", "error")
@@ -88,6 +96,7 @@ async def score(
     store: Store,
     *,
     concurrency: int = 16,
+    patience: float = PATIENCE,
 ) -> pd.DataFrame:
     """samples (of sample() above) with the PRM's scores: stored ones are read, missing ones are made and stored.
 
@@ -95,8 +104,7 @@ async def score(
     empty: "" (it is not, or the text is blank), "too long" for the PRM's context, or "failed". A score's key is the
     PRM, the problem and the text, so equal solutions are scored once, whatever they were sampled for.
     """
-    if concurrency < 1:
-        raise InputError(f"concurrency is {concurrency}: it must be at least 1")
+    check_sampling(concurrency=concurrency)
     table = store.table("scores", {"prm": prm.fingerprint})
     stored = table.read()
     texts = samples[samples.text.notna()].groupby("problem").text.unique()
@@ -122,7 +130,8 @@ async def score(
     todo = {problem: len(keys) for problem, keys in missing.items() if keys}
     total = sum(map(len, steps.values()))
     _say(f"{prm.name}: {total - sum(todo.values()):,} scored solutions stored, {sum(todo.values()):,} to score")
-    await _run_all(todo, one, missing, table, concurrency=concurrency, label=f"scoring {prm.name}")
+    with _accounted(store, table, prm=prm, work=bool(todo)):
+        await _run_all(todo, one, missing, table, concurrency, patience, label=f"scoring {prm.name}")
     records = table.read() if todo else stored
     _warn_if_mixed(records, steps)
     hashes = {problem.id: problem.hash for problem in problems}
@@ -151,6 +160,7 @@ async def search(
     max_tokens: int = 2048,
     seed: int = 0,
     concurrency: int = 16,
+    patience: float = PATIENCE,
 ) -> list[Search | None]:
     """One search a problem, in their order; stored ones are read, missing ones made and stored; None is a failed one.
 
@@ -178,26 +188,20 @@ async def search(
             max_tokens=max_tokens,
             seed=seed,
         )
-        made_by = dict(policy.provenance)
-        return [{"key": wanted[problem][0], "problem": problem.id, "search": found.to_dict(), "made_by": made_by}]
+        record = {"key": wanted[problem][0], "problem": problem.id, "search": found.to_dict()}
+        sizes = usage.size_of(policy), usage.size_of(prm)
+        if all(sizes):  # a scripted policy has none
+            prompt = len(policy.prompt(problem.text))
+            record["usage"] = usage.searched(prompt, found, policy=sizes[0], prm=sizes[1]).to_dict()
+        return [record | {"made_by": dict(policy.provenance)}]
 
     _say(f"{name}, n = {n}: {len(problems) - len(todo):,} searches stored, {len(todo):,} to make")
-    await _run_all(todo, one, wanted, table, concurrency=concurrency, label=f"{name} n={n}")
+    with _accounted(store, table, policy=policy, prm=prm, work=bool(todo)):
+        await _run_all(todo, one, wanted, table, concurrency, patience, label=f"{name} n={n}")
     records = table.read() if todo else stored
     _warn_if_mixed(records, wanted)
     found = [records[key].get("search") for [key] in wanted.values()]
     return [Search.from_dict(record) if record else None for record in found]
-
-
-def check_sampling(*, n: int, temperature: float, top_p: float, max_tokens: int, concurrency: int) -> None:
-    """Refuse settings that no engine can follow, before any of them is started."""
-    for name, value in (("n", n), ("max_tokens", max_tokens), ("concurrency", concurrency)):
-        if value < 1:
-            raise InputError(f"{name} is {value}: it must be at least 1")
-    if not temperature >= 0:
-        raise InputError(f"temperature is {temperature}: it must be 0 (greedy) or more")
-    if not 0 < top_p <= 1:
-        raise InputError(f"top_p is {top_p}: it must be above 0 and at most 1")
 
 
 def sample_settings(policy: Policy, seed: int, temperature: float, top_p: float, max_tokens: int) -> dict[str, object]:
@@ -217,8 +221,9 @@ async def _run_all(
     one: Callable[[Problem], Awaitable[list[Record]]],
     keys: Mapping[Problem, Sequence[Key]],
     table: Table,
-    *,
     concurrency: int,
+    patience: float,
+    *,
     label: str,
 ) -> None:
     """Run one(problem) for all of todo (problem -> its share of the work), appending its records when it is done."""
@@ -230,11 +235,11 @@ async def _run_all(
         async with places:
             for left in reversed(range(ATTEMPTS)):
                 try:
-                    records = await one(problem)
+                    records = await _in_time(one(problem), patience)
                     succeeded += 1
                     break
                 except* EngineError as errors:
-                    reason = str(errors.exceptions[0])
+                    reason = str(_first(errors))
                     if left == 0:
                         failed += 1
                         records = [_failed_record(problem, key, reason) for key in keys[problem]]
@@ -253,6 +258,34 @@ async def _run_all(
                     group.create_task(attempt(problem))
         except* (EngineError, InputError) as errors:  # one clear line instead of a tree of tracebacks
             raise _first(errors) from None
+
+
+async def _in_time(work: Awaitable[list[Record]], patience: float) -> list[Record]:
+    try:
+        async with asyncio.timeout(patience) as limit:
+            return await work
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise EngineError(f"no result after {patience:g} s: the engine hangs, or raise patience") from None
+
+
+@contextmanager
+def _accounted(
+    store: Store, table: Table, *, policy: Policy | None = None, prm: StepScorer | None = None, work: bool
+) -> Iterator[None]:
+    """Print and store what the engines did meanwhile, also when the run is cut short: kind "usage", a record a run."""
+    before, began = usage.measured(policy, prm), datetime.now(UTC)
+    try:
+        yield
+    finally:
+        spent = usage.measured(policy, prm) - before
+        if work:
+            _say(f"used: {spent}")
+            of = f"{table.folder.parent.name}/{table.folder.name}"
+            seconds = round((datetime.now(UTC) - began).total_seconds(), 1)
+            record = {"key": (of, began.isoformat()), "usage": spent.to_dict(), "seconds": seconds}
+            store.table("usage", {}).append([record])
 
 
 def _text_hash(text: str) -> str:

@@ -21,7 +21,7 @@ def answer_codes(keys: Sequence[Sequence[Hashable | None]], gold: Sequence[Hasha
 
     Inside a problem equal keys have equal codes; -1 is no answer; a gold answer that nobody gave has the code -2.
     """
-    codes = np.full((len(keys), max(map(len, keys), default=0)), -1, dtype=np.int64)
+    codes = np.full((len(keys), max([1, *map(len, keys)])), -1, dtype=np.int64)
     gold_codes = np.full(len(keys), -2, dtype=np.int64)
     for p, (row, right) in enumerate(zip(keys, gold, strict=True)):
         numbers: dict[Hashable, int] = {}
@@ -37,6 +37,13 @@ def powers_of_two(n_max: int) -> list[int]:
     if n_max < 1:
         raise InputError(f"n_max is {n_max}: at least one sample a problem is needed")
     return sorted({2**i for i in range(n_max.bit_length())} | {n_max})
+
+
+def powers_of_four(n_max: int) -> list[int]:
+    """4, 16, 64, ... up to n_max: the writeup's budgets for searches."""
+    if n_max < 4:
+        raise InputError(f"n_max is {n_max}: the smallest budget of a search is 4")
+    return [4**i for i in range(1, n_max.bit_length()) if 4**i <= n_max]
 
 
 def vote_curve(

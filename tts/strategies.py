@@ -24,7 +24,7 @@ from tts.policy import Policy
 from tts.prm import StepScorer
 from tts.problems import Problem
 from tts.seeds import sample_seed
-from tts.tree import Branch, Search, Solution, Tree, count_tokens, cut_at, divide, split_steps, together
+from tts.tree import Branch, Search, Solution, Tree, count_tokens, cut_at, divide, score_whole, split_steps, together
 
 
 async def majority(
@@ -38,7 +38,7 @@ async def majority(
     seed: int,
 ) -> Search:
     """N independent solutions, for a vote (tts.voting). Sample i is the same for every n, and in best_of_n."""
-    _check(n=n, temperature=temperature, top_p=top_p, max_tokens=max_tokens)
+    check_sampling(n=n, temperature=temperature, top_p=top_p, max_tokens=max_tokens)
     prompt = policy.prompt(problem.text)
 
     async def draw(i: int) -> Solution:
@@ -74,7 +74,8 @@ async def best_of_n(
 ) -> Search:
     """The solutions of majority() with a score a step: what vanilla and weighted Best-of-N choose from (tts.voting).
 
-    A solution is scored whole, in one call, also one that was cut; equal solutions once.
+    A solution is scored whole, in one call, also one that was cut; equal solutions once. One that is longer than the
+    scorer's context stays without scores, and ended says "context".
     """
     # 1. Draw N independent solutions.
     search = await majority(
@@ -82,10 +83,12 @@ async def best_of_n(
     )
     # 2. Score every step of each.
     distinct = {solution.text: solution for solution in search.solutions if solution.steps}
-    scores = await together(prm.score(problem.text, solution.steps) for solution in distinct.values())
+    scores = await together(score_whole(prm, problem, solution.steps) for solution in distinct.values())
     scores_of = dict(zip(distinct, scores, strict=True))
-    for solution in search.solutions:
+    for i, solution in enumerate(search.solutions):
         solution.scores = list(scores_of.get(solution.text, []))
+        if solution.steps and not solution.scores:
+            search.ended[i] = "context"
 
     search.strategy = "best_of_n"
     search.scored = sum(solution.tokens for solution in distinct.values())
@@ -117,7 +120,7 @@ async def beam_search(
     lookahead: rank a child by the score this many greedy steps later, 0 by its own.
     drop_duplicates: drop an unfinished child that repeats a sibling; a finished one is a vote and stays.
     """
-    _check(
+    check_sampling(
         n=n, width=width, depth=depth, temperature=temperature, top_p=top_p, max_tokens=max_tokens, lookahead=lookahead
     )
     tree = Tree(
@@ -171,7 +174,7 @@ async def dvts(
     beam search sets that child aside and goes on with the others until it has N; DVTS ends if that child is the best
     one and forgets it if not.
     """
-    _check(
+    check_sampling(
         n=n, width=width, depth=depth, temperature=temperature, top_p=top_p, max_tokens=max_tokens, lookahead=lookahead
     )
     tree = Tree("dvts", problem, policy, prm, n, temperature, top_p, max_tokens, lookahead, drop_duplicates, seed)
@@ -202,8 +205,8 @@ async def dvts(
     return tree.result([branch for finished, _ in trees for branch in finished], [ended for _, ended in trees])
 
 
-def _check(*, temperature: float, top_p: float, lookahead: int = 0, **counts: int) -> None:
-    """Refuse settings that no strategy can follow."""
+def check_sampling(*, temperature: float = 0.8, top_p: float = 1.0, lookahead: int = 0, **counts: int) -> None:
+    """Refuse settings that nothing can follow, before an engine is started; counts (n, width, ...) are at least 1."""
     for name, value, least in [*((name, value, 1) for name, value in counts.items()), ("lookahead", lookahead, 0)]:
         if not isinstance(value, Integral) or value < least:
             raise InputError(f"{name} is {value!r}: it must be a whole number, {least} or more")

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
-from tts.errors import EngineError
+from tts.errors import ContextExceeded, EngineError
 from tts.policy import Completion, Finish, Policy
 from tts.prm import StepScorer
 from tts.problems import Problem
@@ -158,9 +158,9 @@ class Tree:
                 child.node.fate = "duplicate"
             else:
                 alive.append(child)
-        # 3. Score.
-        await together(self.score(child) for child in alive)
-        return alive
+        # 3. Score. What is longer than the scorer's context ends like what is longer than the policy's.
+        scored = await together(self.score(child) for child in alive)
+        return [child for child, has_score in zip(alive, scored, strict=True) if has_score]
 
     async def expand(self, parent: Branch, i: int) -> Branch:
         """Child i of a parent: one more step, continued from the parent's tokens, with a seed of its own."""
@@ -197,15 +197,23 @@ class Tree:
             path = (*path, BLANK)
         return drawn
 
-    async def score(self, child: Branch) -> None:
-        """Score a child's new step. Equal steps after equal steps share one call, also while it is under way."""
+    async def score(self, child: Branch) -> bool:
+        """Score a child's new step, or cut the child where the scorer's context is too short for it.
+
+        Equal steps after equal steps share one call, also while it is under way.
+        """
         key = (child.finished, *child.steps)
         if key not in self.scoring:
             self.scoring[key] = asyncio.ensure_future(self.judge(child))
-        scores, child.node.lookahead = await self.scoring[key]
+        try:
+            scores, child.node.lookahead = await self.scoring[key]
+        except ContextExceeded:
+            child.node.fate = self.limit = "context"
+            return False
         child.scores = scores[: len(child.steps)]
         child.node.score = reduce_scores(child.scores, "last")
         child.node.value = reduce_scores(scores, "last")
+        return True
 
     async def judge(self, child: Branch) -> tuple[list[float], str]:
         """The scores of a child's steps followed by those of its lookahead, and the lookahead's text."""
@@ -257,6 +265,14 @@ def split_steps(text: str) -> list[str]:
         else:
             blank += piece
     return [*steps[:-1], steps[-1] + blank] if steps else []
+
+
+async def score_whole(prm: StepScorer, problem: Problem, steps: Sequence[str]) -> list[float]:
+    """The scores of a whole solution; none where it is longer than the scorer's context."""
+    try:
+        return await prm.score(problem.text, steps)
+    except ContextExceeded:
+        return []
 
 
 def count_tokens(drawn: Completion) -> int:

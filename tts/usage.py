@@ -76,6 +76,12 @@ class Usage:
         return asdict(self)
 
 
+def size_of(engine: object) -> Size | None:
+    """The size of a policy's or scorer's model; None for one that has no config, such as a scripted one."""
+    model = getattr(engine, "model", None)
+    return Size.of(model.config) if model is not None else None
+
+
 def measured(policy: object = None, prm: object = None) -> Usage:
     """What the engines of a policy and a scorer have counted since they were opened; subtract to get one run's part.
 
