@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..verifiers import auc, calibration_error, finds_error, until_error
 from . import MODELS
 from .checker import check, content, solved, steps_of
 from .hub import load
@@ -26,16 +27,6 @@ from .tokenizer import Codec
 
 POLICIES = ("xs", "s", "m", "l")
 Solutions = list[list[list[str]]]  # problem, sample, steps
-
-
-def auc(right: Sequence[float], wrong: Sequence[float]) -> float:
-    """Chance that a right one scores above a wrong one; ties count one half; not a number if either is missing."""
-    if not len(right) or not len(wrong):
-        return float("nan")
-    values, counts = np.unique(np.concatenate([right, wrong]), return_counts=True)
-    ranks = np.cumsum(counts) - (counts - 1) / 2  # mean rank of each distinct value
-    total = ranks[np.searchsorted(values, right)].sum()
-    return float((total - len(right) * (len(right) + 1) / 2) / (len(right) * len(wrong)))
 
 
 def draw_solutions(
@@ -80,31 +71,25 @@ def prm_table(problems: Sequence[Instance], sampled: Solutions, scores: list[lis
     within last/min/prod   mean AUC of reduced scores, right against wrong solutions of one problem, over the problems
                     that have both; vanilla: per cent right when each problem's best-scored solution is taken
     """
-    flat, labels, found = [], [], []
+    every = [values for scored in scores for values in scored]
+    labels = [check(problem, steps) for problem, solutions in zip(problems, sampled) for steps in solutions]
+    values, truth = until_error(every, labels)
     reductions = {"last": lambda s: s[-1], "min": min, "prod": lambda s: float(np.prod(s))}
     within: dict[str, list[float]] = {name: [] for name in reductions}
     best: dict[str, list[bool]] = {name: [] for name in reductions}
     for problem, solutions, scored in zip(problems, sampled, scores):
         good = [solved(problem, steps) for steps in solutions]
-        for steps, values in zip(solutions, scored):
-            truth = check(problem, steps)
-            first = truth.index(False) if False in truth else None
-            guess = next((i for i, v in enumerate(values) if v < 0.5), None)
-            found.append(first == guess)
-            upto = len(truth) if first is None else first + 1
-            flat += values[:upto]
-            labels += truth[:upto]
         for name, reduce in reductions.items():
             reduced = np.array([reduce(v) if v else 0.0 for v in scored])
             best[name].append(good[int(reduced.argmax())])
             if 0 < sum(good) < len(good):
                 mask = np.array(good)
                 within[name].append(auc(reduced[mask], reduced[~mask]))
-    values, truth = np.array(flat), np.array(labels)
-    bins = np.minimum((values * 10).astype(int), 9)
-    gaps = [abs(values[bins == b].mean() - truth[bins == b].mean()) * (bins == b).mean() for b in set(bins.tolist())]
-    row = {"step AUC": auc(values[truth], values[~truth]), "first error": 100 * float(np.mean(found))}
-    row["calibration"] = float(sum(gaps))
+    row = {
+        "step AUC": auc(values[truth], values[~truth]),
+        "first error": 100 * float(finds_error(every, labels).mean()),
+    }
+    row["calibration"] = calibration_error(values, truth)
     row |= {f"within {name}": float(np.mean(v)) if v else float("nan") for name, v in within.items()}
     return row | {f"vanilla {name}": 100 * float(np.mean(v)) for name, v in best.items()}
 

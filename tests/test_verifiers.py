@@ -1,0 +1,140 @@
+"""Measures of a verifier: by hand, against brute force over pairs, and against resampling written out."""
+
+import numpy as np
+import pytest
+
+from tts.errors import InputError
+from tts.verifiers import auc, calibration, calibration_error, finds_error, pooled_auc, until_error, within_auc
+
+NAN = float("nan")
+
+
+def brute_auc(right, wrong):
+    pairs = [(r > w) + 0.5 * (r == w) for r in right for w in wrong]
+    return np.mean(pairs) if pairs else NAN
+
+
+@pytest.fixture
+def scored():
+    """12 problems of 7 solutions: scores that tie often, a few left out, one problem with no wrong solution."""
+    rng = np.random.default_rng(4)
+    correct = rng.random((12, 7)) < 0.4
+    scores = np.round(rng.random(correct.shape) * 0.7 + 0.3 * correct, 1)
+    scores[rng.random(correct.shape) < 0.1] = NAN
+    correct[3] = True
+    return scores, correct
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "expected"),
+    [([0.9], [0.1], 1.0), ([0.1], [0.9], 0.0), ([0.5], [0.5], 0.5), ([0.8, 0.4], [0.6, 0.4], 0.625)],
+)
+def test_auc_by_hand(right, wrong, expected):
+    assert auc(right, wrong) == expected
+
+
+def test_auc_against_every_pair():
+    rng = np.random.default_rng(0)
+    right, wrong = rng.integers(0, 6, 40) / 5, rng.integers(0, 5, 30) / 5
+    assert auc(right, wrong) == pytest.approx(brute_auc(right, wrong))
+    assert auc(wrong, right) == pytest.approx(1 - auc(right, wrong))
+
+
+def test_auc_of_one_kind_is_no_number():
+    assert np.isnan(auc([], [1.0]))
+    assert np.isnan(auc([1.0], []))
+
+
+def test_within_auc_is_the_auc_of_each_problem(scored):
+    scores, correct = scored
+    used = ~np.isnan(scores)
+    expected = [brute_auc(s[u & c], s[u & ~c]) for s, u, c in zip(scores, used, correct, strict=True)]
+    found = within_auc(scores, correct)
+    assert np.allclose(found, expected, equal_nan=True)
+    assert np.isnan(found[3])
+
+
+def test_within_auc_is_blind_to_how_easy_a_problem_is():
+    """Scores that only know the problem: pooled they look good, within a problem they are a coin."""
+    correct = np.array([[1, 1, 1, 0], [0, 0, 0, 1]], dtype=bool)
+    scores = np.array([[0.9] * 4, [0.1] * 4])
+    assert within_auc(scores, correct).tolist() == [0.5, 0.5]
+    assert pooled_auc(scores, correct)[0] == 0.75
+
+
+def test_pooled_auc_against_every_pair_and_resampling_written_out(scored):
+    scores, correct = scored
+    used = ~np.isnan(scores)
+    right, wrong = used & correct, used & ~correct
+    value, low, high = pooled_auc(scores, correct, resamples=300, seed=2)
+    assert value == pytest.approx(brute_auc(scores[right], scores[wrong]))
+    rng = np.random.default_rng(2)
+    draws = []
+    for counts in rng.multinomial(12, np.full(12, 1 / 12), size=300):
+        rows = np.repeat(np.arange(12), counts)
+        draws.append(auc(scores[rows][right[rows]], scores[rows][wrong[rows]]))
+    assert [low, high] == pytest.approx(np.quantile(draws, [0.025, 0.975]))
+
+
+def test_pooled_auc_of_one_kind_is_no_number():
+    assert np.isnan(pooled_auc(np.ones((3, 2)), np.ones((3, 2), dtype=bool))).all()
+
+
+def test_calibration_by_hand():
+    scores = np.array([[0.05, 0.15, 1.0], [0.1, 0.95, NAN]])  # 0.1 is on an edge, 1 is the end
+    correct = np.array([[0, 1, 1], [0, 1, 1]], dtype=bool)
+    found = calibration(scores, correct)
+    assert found["count"].tolist() == [1, 2, 2]
+    assert np.allclose(found["predicted"], [0.05, 0.125, 0.975])
+    assert np.allclose(found["right"], [0, 0.5, 1])
+    assert (found["low"] <= found["right"]).all()
+    assert (found["right"] <= found["high"]).all()
+
+
+def test_calibration_interval_is_over_problems_not_solutions():
+    """50 solutions of one problem that agree are no more evidence than one."""
+    rng = np.random.default_rng(0)
+    solved = rng.random(60) < 0.5
+    one, fifty = (calibration(np.full((60, s), 0.5), np.tile(solved[:, None], s)) for s in (1, 50))
+    assert np.allclose(one["low"], fifty["low"])
+    assert np.allclose(one["high"], fifty["high"])
+    assert 0.2 < one["high"][0] - one["low"][0] < 0.3  # two times 1.96 standard errors of a share of 60
+
+
+def test_calibration_error_by_hand():
+    assert calibration_error([0.95, 0.95, 0.05, 0.05], [True, True, False, False]) == pytest.approx(0.05)
+    assert calibration_error([0.9, 0.9, 0.2], [True, False, False]) == pytest.approx((2 * 0.4 + 0.2) / 3)
+    assert calibration_error([1.0, 0.0], [True, False]) == 0.0
+    assert np.isnan(calibration_error([], []))
+
+
+def test_calibration_error_is_what_the_diagram_shows(scored):
+    scores, correct = scored
+    used = ~np.isnan(scores)
+    found = calibration(scores, correct, bins=5)
+    gap = np.abs(found["predicted"] - found["right"]) @ found["count"] / found["count"].sum()
+    assert calibration_error(scores[used], correct[used], bins=5) == pytest.approx(gap)
+
+
+def test_steps_count_up_to_the_first_wrong_one():
+    scores = [[0.9, 0.8], [0.7, 0.3, 0.6], [], [0.2]]
+    right = [[True, True], [True, False, False], [], [False]]
+    values, truth = until_error(scores, right)
+    assert values.tolist() == [0.9, 0.8, 0.7, 0.3, 0.2]
+    assert truth.tolist() == [True, True, True, False, False]
+
+
+def test_the_first_error_is_found_where_it_is_or_not_at_all():
+    scores = [[0.9, 0.5], [0.9, 0.4, 0.1], [0.4, 0.3], [0.9, 0.9], [0.4, 0.9], []]
+    right = [[True, True], [True, False, False], [True, False], [True, False], [True, True], []]
+    assert finds_error(scores, right).tolist() == [True, True, False, False, False, True]
+    assert finds_error(scores, right, threshold=0.2).tolist() == [True, False, False, False, True, True]
+
+
+def test_arrays_that_do_not_fit_are_refused():
+    with pytest.raises(InputError, match="problems x solutions"):
+        within_auc(np.zeros((2, 3)), np.zeros((2, 4), dtype=bool))
+    with pytest.raises(InputError, match="problems x solutions"):
+        pooled_auc(np.zeros(3), np.zeros(3, dtype=bool))
+    with pytest.raises(ValueError, match="zip"):
+        until_error([[0.5]], [[True, False]])
