@@ -1,0 +1,128 @@
+"""Trees after the fact: every node in its place and state, DVTS without siblings, how many values differ."""
+
+import asyncio
+from itertools import combinations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from fakes import PROBLEM, ScriptedPolicy, ScriptedScorer, by_hash, by_last, dice, table
+
+from tts.plots import save_figure
+from tts.strategies import beam_search, dvts
+from tts.trees import STATES, best_only, distinct, draw, layout
+
+MIXED = ("a\n\n", "b\n\n", "cc\n\n", "\n\n", "d$", "ee$", "$")  # steps, blank ones, ends, an end after a blank line
+
+
+def run(strategy, script, rule=by_hash, *, seed=0, **settings):
+    return asyncio.run(strategy(PROBLEM, ScriptedPolicy(script), ScriptedScorer(rule), seed=seed, **settings))
+
+
+@pytest.fixture
+def by_hand():
+    """N = 4, M = 2: b and d are kept; be finishes; then d g is kept, of which i, j finish and k goes on to l."""
+    script = table(
+        {
+            "": ["a\n\n", "b\n\n", "c\n\n", "d\n\n"],
+            "b\n\n": ["e$", "f\n\n"],
+            "d\n\n": ["g\n\n", "h\n\n"],
+            "d\n\ng\n\n": ["i$", "j$", "k\n\n"],
+            "d\n\ng\n\nk\n\n": ["l$"],
+        }
+    )
+    scores = by_last(a=0.1, b=0.9, c=0.2, d=0.8, e=0.3, f=0.4, g=0.7, h=0.1, i=0.5, j=0.6, k=0.2, l=0.9)
+    return run(beam_search, script, scores, n=4, width=2)
+
+
+def test_layout_by_hand(by_hand):
+    chosen = by_hand.solutions[1].path
+    rows = layout(by_hand, chosen=[chosen]).set_index("path")
+    assert chosen == (0, 3, 0, 0)
+    assert rows.state.to_dict() == {
+        "0": "root",
+        **dict.fromkeys(["0.0", "0.2", "0.1.1", "0.3.1"], "dropped"),
+        **dict.fromkeys(["0.1", "0.3", "0.3.0", "0.3.0.2"], "kept"),
+        **dict.fromkeys(["0.1.0", "0.3.0.0", "0.3.0.1", "0.3.0.2.0"], "solution"),
+    }
+    assert rows.x.to_dict() == {
+        **{"0": 1.5, "0.0": 0, "0.1": 1, "0.2": 2, "0.3": 3},
+        **{"0.1.0": 0, "0.1.1": 1, "0.3.0": 2, "0.3.1": 3},  # centred they would be 0.5, 1.5, 2.5 and 3.5
+        **{"0.3.0.0": 1, "0.3.0.1": 2, "0.3.0.2": 3, "0.3.0.2.0": 3},
+    }
+    assert rows.depth.to_dict() == {path: path.count(".") for path in rows.index}
+    assert rows.score["0.3.0"] == 0.7
+    assert np.isnan(rows.score["0"])
+    assert rows.text["0.1.0"] == "e"
+    assert set(rows.index[rows.chosen]) == {"0", "0.3", "0.3.0", "0.3.0.0"}
+
+
+def test_a_solution_that_is_forgotten_a_cut_step_and_a_copy_are_told_apart():
+    script = table({"": ["a$", "b\n\n", "b\n\n", "ccccccccc"], "b\n\n": ["dddddddd", "e$", "f$", "g$"]})
+    settings = {"n": 4, "width": 4, "max_tokens": 8, "drop_duplicates": True}
+    rows = layout(run(dvts, script, by_last(a=0.1, b=0.9, e=0.5, f=0.5, g=0.5), **settings)).set_index("path")
+    assert rows.state[["0.0", "0.1", "0.2", "0.3"]].tolist() == ["finished", "kept", "duplicate", "cut"]
+    assert rows.state[["0.1.0", "0.1.1"]].tolist() == ["cut", "solution"]
+    assert rows.score[["0.2", "0.3", "0.1.0"]].isna().all()
+
+
+@pytest.mark.parametrize("strategy", [beam_search, dvts])
+@pytest.mark.parametrize("n", [1, 4, 10, 64])
+def test_every_row_is_in_order_without_overlap_or_crossing(strategy, n):
+    for seed in range(5):
+        search = run(strategy, dice(*MIXED), n=n, depth=8, seed=seed)
+        rows = layout(search)
+        assert len(rows) == len(search.nodes) + len(search.ended)
+        assert set(rows.state) <= set(STATES)
+        assert rows.x.min() >= 0
+        for _, row in rows.groupby("depth"):
+            assert (np.diff(row.x) >= 1 - 1e-9).all()  # by path: children of one parent stand together, in its order
+        widest = rows[rows.depth > 0].groupby("depth").size().max()
+        if len(search.ended) == 1:
+            assert rows.x.max() <= widest - 1 + 1e-9
+
+
+def test_a_search_whose_first_steps_were_all_cut_has_a_picture():
+    search = run(beam_search, table({"": ["aaaa"] * 4}), n=4, max_tokens=3)
+    assert search.solutions == []
+    rows = layout(search)
+    assert rows.state.tolist() == ["root", "cut", "cut", "cut", "cut"]
+    plt.close(draw({"all cut": rows}))
+
+
+def test_pictures_have_a_panel_a_tree_and_the_same_bytes_twice(by_hand, tmp_path):
+    wide = run(dvts, dice(*MIXED), n=64)
+    tables = {"beam": layout(by_hand, chosen=[by_hand.solutions[0].path]), "DVTS": layout(wide)}
+    for folder in ("one", "two"):
+        fig = draw(tables)
+        panels = [ax for ax in fig.axes if ax.get_title(loc="left")]
+        assert [ax.get_title(loc="left") for ax in panels] == ["beam", "DVTS"]
+        numbers = [len(ax.texts) for ax in panels]
+        assert numbers == [12, 0]  # a wide tree has no room for numbers
+        save_figure(fig, "tree", tables["beam"], folder=tmp_path / folder, caption="c", alt="a")
+        plt.close(fig)
+    for suffix in ("png", "svg", "csv"):
+        assert (tmp_path / "one" / f"tree.{suffix}").read_bytes() == (tmp_path / "two" / f"tree.{suffix}").read_bytes()
+
+
+@pytest.mark.parametrize("n", [1, 3, 4, 8, 18])
+@pytest.mark.parametrize("depth", [2, 40])  # 2: trees end with finished children that are not the best
+def test_best_only_is_what_a_run_without_siblings_returns(n, depth):
+    for seed in range(10):
+        stored = run(dvts, dice(*MIXED), n=n, depth=depth, seed=seed)
+        assert best_only(stored) == run(dvts, dice(*MIXED), n=n, depth=depth, seed=seed, siblings=False)
+
+
+def test_best_only_with_lookahead_goes_by_what_ranked_the_steps():
+    for seed in range(10):
+        stored = run(dvts, dice(*MIXED), n=8, lookahead=1, seed=seed)
+        assert best_only(stored) == run(dvts, dice(*MIXED), n=8, lookahead=1, seed=seed, siblings=False)
+
+
+def test_distinct_by_brute_force():
+    codes = np.array([[0, 0, 1, 2, -1], [0, 0, 0, 0, 0], [-1, -1, -1, -1, -1]])
+    expected = [
+        [np.mean([len(set(subset) - {-1}) for subset in combinations(row, n)]) for n in (1, 2, 4, 5)]
+        for row in codes.tolist()
+    ]
+    assert distinct(codes, [1, 2, 4, 5]) == pytest.approx(np.array(expected))
