@@ -1,5 +1,6 @@
 """Test-time scaling: generation, step scoring, reductions and the four strategies. Importing it loads no engine."""
 
+from tts.optimal import compute_optimal
 from tts.policy import open_policy
 from tts.prm import open_prm
 from tts.problems import Problem, load_problems
@@ -10,6 +11,7 @@ __all__ = [
     "Problem",
     "beam_search",
     "best_of_n",
+    "compute_optimal",
     "dvts",
     "load_problems",
     "majority",

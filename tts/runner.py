@@ -327,6 +327,7 @@ def canonical(notebook: Path) -> str:
 
 def keep(jobs: list[Job]) -> dict[str, int]:
     """Copy what the run made to where it belongs, and make the gallery pages; returns figures by notebook."""
+    from tts.claims import update_readme
     from tts.plots import gallery
 
     made: dict[Path, Path] = {}  # target -> what the run built
@@ -345,6 +346,8 @@ def keep(jobs: list[Job]) -> dict[str, int]:
             job.source.write_text(canonical(job.built), encoding="utf-8")
     for folder in sorted({target.parent for target in made}):
         gallery(folder)
+    if Path("README.md").exists() and any(job.destination in ("", "full") for job in jobs):
+        update_readme(Path("README.md"), "figures")
     pictures = [path for path in made.values() if path.suffix == ".png"]
     return {job.name: sum(job.figures in path.parents for path in pictures) for job in jobs}
 

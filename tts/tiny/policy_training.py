@@ -15,12 +15,12 @@ from .problems import draw
 from .tokenizer import Codec
 
 SHAPES = {
-    "xs": Shape(width=64, layers=3, heads=2, hidden=160),
-    "s": Shape(width=96, layers=3, heads=3, hidden=256),
-    "m": Shape(width=128, layers=3, heads=4, hidden=352),
+    "xs": Shape(width=64, layers=2, heads=2, hidden=128),
+    "s": Shape(width=64, layers=3, heads=2, hidden=96),
+    "m": Shape(width=64, layers=3, heads=2, hidden=160),
     "l": Shape(width=160, layers=4, heads=5, hidden=448),
 }
-RATES = {"xs": 4e-3, "s": 3e-3, "m": 2.5e-3, "l": 2e-3}  # peak learning rates
+RATES = {"xs": 4e-3, "s": 4e-3, "m": 4e-3, "l": 2e-3}  # peak learning rates
 
 
 def policy_examples(codec: Codec, *, tokens: int, seed: int, cache: Path | None = None) -> Examples:

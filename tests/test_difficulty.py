@@ -1,0 +1,71 @@
+"""Quintiles by hand and against sorting; Wilson against its defining equation."""
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from tts.difficulty import edges, expected_misplaced, place, quintiles, wilson
+from tts.errors import InputError
+
+
+def test_quintiles_by_hand():
+    ease = np.array([0.9, 0.1, 0.5, 0.3, 0.7, 0.8, 0.2, 0.6, 0.4, 1.0])
+    assert quintiles(ease).tolist() == [1, 5, 3, 4, 2, 2, 5, 3, 4, 1]
+
+
+@pytest.mark.parametrize("count", [5, 6, 7, 9, 11, 200])
+def test_quintiles_are_as_equal_as_can_be(count):
+    sizes = np.bincount(quintiles(np.random.default_rng(count).random(count)))[1:]
+    assert sizes.sum() == count
+    assert sizes.max() - sizes.min() <= 1
+    assert (np.diff(sizes) <= 0).all()  # the easier ones are larger
+
+
+def test_ties_are_drawn_by_lot_and_only_they():
+    ease = np.array([1.0] * 10 + [0.5] * 5 + [0.0] * 10)
+    found = [tuple(quintiles(ease, seed=seed)) for seed in range(40)]
+    assert len(set(found)) > 1
+    for row in found:
+        assert set(row[:10]) == {1, 2}
+        assert set(row[10:15]) == {3}
+        assert set(row[15:]) == {4, 5}
+    chosen = np.mean([np.array(row[:10]) == 1 for row in found], axis=0)
+    assert chosen.min() > 0.2  # nobody is first because of the order of the data
+    assert chosen.max() < 0.8
+
+
+def test_edges_place_the_problems_that_they_were_made_from():
+    ease = np.random.default_rng(0).random(50)
+    quintile = quintiles(ease)
+    found = edges(ease, quintile)
+    assert (np.diff(found) < 0).all()
+    assert [place(value, found) for value in ease] == quintile.tolist()
+    assert (place(2.0, found), place(-1.0, found), place(found[0], found)) == (1, 5, 1)
+
+
+def test_too_few_problems_and_no_difficulty():
+    with pytest.raises(InputError, match="n_problems: 4 problems"):
+        quintiles(np.arange(4))
+    with pytest.raises(InputError, match="have no difficulty"):
+        quintiles(np.array([1, 2, 3, 4, np.nan]))
+
+
+def test_more_samples_misplace_fewer():
+    rate = np.random.default_rng(1).random(100)
+    few, many = (expected_misplaced(rate, samples, draws=50) for samples in (4, 1024))
+    assert few > many
+    assert expected_misplaced(np.repeat([0.0, 1.0], 50), 8) == 0  # nothing is uncertain: the lots are the same
+
+
+@pytest.mark.parametrize(("right", "total"), [(0, 7), (3, 10), (40, 40), (17, 100)])
+@pytest.mark.parametrize("level", [0.9, 0.95])
+def test_wilson_against_scipy(right, total, level):
+    share, low, high = wilson(right, total, level=level)
+    expected = binomtest(right, total).proportion_ci(level, method="wilson")
+    assert share == right / total
+    assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_wilson_of_no_problems():
+    with pytest.raises(InputError, match="a quintile has no problems"):
+        wilson(np.array([1, 0]), np.array([3, 0]))

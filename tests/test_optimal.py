@@ -1,0 +1,110 @@
+"""The compute-optimal choice against hand-worked tables, and the deployable form on scripted models."""
+
+import asyncio
+
+import numpy as np
+import pytest
+from fakes import PROBLEM, ScriptedPolicy, ScriptedScorer, by_hash, dice
+
+from tts.errors import InputError
+from tts.optimal import (
+    METHODS,
+    Plan,
+    best_single,
+    choose,
+    compute_optimal,
+    cross_fitted,
+    fit_plan,
+    in_sample,
+    per_problem,
+)
+from tts.strategies import beam_search, best_of_n, majority
+
+QUINTILE = np.repeat([1, 2, 3, 4, 5], 4)
+
+
+def test_choice_by_hand():
+    """Method 1 is best in quintiles 1 and 2, method 0 in the others; a tie goes to the first."""
+    accuracy = np.zeros((2, 20, 1))
+    accuracy[1, :8] = 1.0
+    accuracy[0, 8:] = 0.5
+    accuracy[:, 16:] = 0.25
+    assert choose(accuracy, QUINTILE).ravel().tolist() == [1, 1, 0, 0, 0]
+    assert in_sample(accuracy, QUINTILE).ravel().tolist() == [1.0] * 8 + [0.5] * 8 + [0.25] * 4
+    assert cross_fitted(accuracy, QUINTILE).ravel().tolist() == [1.0] * 8 + [0.5] * 8 + [0.25] * 4
+    # One method for all: the first has 9 / 20 x ... = (8 x 0 + 8 x 0.5 + 4 x 0.25), the second 8 x 1 + 4 x 0.25.
+    assert best_single(accuracy, QUINTILE).mean() == pytest.approx((8 + 1) / 20)
+    assert per_problem(accuracy).mean() == pytest.approx((8 + 4 + 1) / 20)
+
+
+def test_noise_alone_gains_nothing_when_it_is_measured_elsewhere():
+    """Four equal methods: in-sample the choice seems to gain, across folds it does not."""
+    rng = np.random.default_rng(0)
+    gains = []
+    for _ in range(30):
+        accuracy = rng.integers(0, 2, size=(4, 100, 1)).astype(float)
+        quintile = np.repeat([1, 2, 3, 4, 5], 20)
+        gains.append([f(accuracy, quintile).mean() - 0.5 for f in (in_sample, cross_fitted)])
+    inside, across = np.mean(gains, axis=0)
+    assert inside > 0.05
+    assert abs(across) < 0.02
+
+
+def test_too_few_problems_for_two_folds():
+    with pytest.raises(InputError, match="a quintile has 1 problem"):
+        cross_fitted(np.zeros((2, 5, 1)), np.array([1, 2, 3, 4, 5]))
+    with pytest.raises(InputError, match="quintile 5 has no problems"):
+        choose(np.zeros((2, 4, 1)), np.array([1, 2, 3, 4]))
+    with pytest.raises(InputError, match="the same ones"):
+        choose(np.zeros((2, 4, 1)), QUINTILE)
+
+
+def plan(method, *, probe=2):
+    return Plan(probe, (0.8, 0.6, 0.4, 0.2), (4, 8), (("majority", method),) * 5)
+
+
+def run(method, budget):
+    policy = ScriptedPolicy(dice("a\n\n", "b\n\n", "c$", "d$"))
+    prm = ScriptedScorer(by_hash)
+    found = asyncio.run(compute_optimal(PROBLEM, policy, prm, plan=plan(method), budget=budget, seed=1))
+    return found, policy
+
+
+def fresh(strategy, *, n, with_prm=True):
+    policy, prm = ScriptedPolicy(dice("a\n\n", "b\n\n", "c$", "d$")), ScriptedScorer(by_hash)
+    return asyncio.run(strategy(PROBLEM, policy, *[prm] * with_prm, n=n, seed=1))
+
+
+def test_independent_samples_include_the_probe():
+    found, _ = run("best_of_n_weighted", 8)
+    assert found.solutions == fresh(best_of_n, n=8).solutions
+    voted, _ = run("dvts", 4)  # the plan has majority at this budget
+    assert [s.text for s in voted.solutions] == [s.text for s in fresh(majority, n=4, with_prm=False).solutions]
+    assert voted.scored > 0  # the probe was scored, and that is paid
+
+
+def test_a_search_pays_for_the_probe():
+    found, policy = run("beam_search", 8)
+    alone, probe = fresh(beam_search, n=6), fresh(best_of_n, n=2)
+    assert found.solutions == alone.solutions
+    assert found.generated == alone.generated + probe.generated == policy.generated
+    assert found.scored == alone.scored + probe.scored
+
+
+def test_bad_budgets_before_anything_is_drawn():
+    for budget, message in ((16, "the plan was fitted for 4, 8"), (2, "above the plan's probe")):
+        policy = ScriptedPolicy(dice("c$"))
+        with pytest.raises(InputError, match=message):
+            asyncio.run(
+                compute_optimal(PROBLEM, policy, ScriptedScorer(by_hash), plan=plan("dvts"), budget=budget, seed=0)
+            )
+        assert policy.requests == []
+
+
+def test_a_fitted_plan():
+    accuracy = np.zeros((len(METHODS), 20, 2))
+    accuracy[3, :4, 0] = 1.0
+    accuracy[2, 16:, 1] = 1.0
+    found = fit_plan(accuracy, QUINTILE, edges=[0.9, 0.7, 0.5, 0.1], budgets=[4, 16], probe=2)
+    assert [found.method(ease, 4) for ease in (0.95, 0.8, 0.0)] == ["dvts", "majority", "majority"]
+    assert [found.method(ease, 16) for ease in (0.95, 0.8, 0.0)] == ["majority", "majority", "beam_search"]

@@ -1,0 +1,72 @@
+"""How hard a problem is for a policy, and accuracy by difficulty. Arrays in, arrays out; quintile 1 is the easiest.
+
+Oracle difficulty is pass@1, predicted difficulty the mean score that a PRM gives to final answers, which needs no label
+(arXiv 2408.03314, section 3.2; the paper takes 2,048 samples a problem). Either must come from other samples than those
+whose accuracy is then shown: a problem that was lucky would seem easy and its accuracy high, one and the same luck.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.stats import norm
+
+from tts.errors import InputError
+
+QUINTILES = (1, 2, 3, 4, 5)
+
+
+def quintiles(ease: np.ndarray, *, seed: int = 0) -> np.ndarray:
+    """Quintile 1 (easiest) ... 5 of each problem from how easy it is (P,): higher is easier.
+
+    Fifths of the ranks, as equal as P allows, the easier ones larger. Equal values, such as many problems at exactly 0
+    or 1, are ordered at random by the seed: an edge that falls among them is drawn by lot, not by the data's order.
+    """
+    ease = np.asarray(ease, float)
+    if len(ease) < len(QUINTILES):
+        raise InputError(f"n_problems: {len(ease)} problems can't be cut into quintiles, at least 5 are needed")
+    if not np.isfinite(ease).all():
+        raise InputError("ease: some problems have no difficulty (no sample of them succeeded): leave them out")
+    lots = np.random.default_rng(seed).random(len(ease))
+    order = np.lexsort((lots, -ease))
+    found = np.empty(len(ease), int)
+    for quintile, members in zip(QUINTILES, np.array_split(order, len(QUINTILES))):
+        found[members] = quintile
+    return found
+
+
+def edges(ease: np.ndarray, quintile: np.ndarray) -> np.ndarray:
+    """The four values between neighbouring quintiles (falling): halfway between the hardest and the easiest there."""
+    return np.array([(ease[quintile == q].min() + ease[quintile == q + 1].max()) / 2 for q in QUINTILES[:-1]])
+
+
+def place(ease: float, edges: np.ndarray) -> int:
+    """The quintile of a new problem by these edges; on an edge the easier one."""
+    return 1 + int((ease < np.asarray(edges)).sum())
+
+
+def expected_misplaced(rate: np.ndarray, samples: int, *, draws: int = 200, seed: int = 0) -> float:
+    """Share of problems that a pass@1 from so many samples puts into another quintile than its true rate (P,) would.
+
+    What so few samples cost: the samples are binomial, and the rates given are taken as the truth.
+    """
+    rng = np.random.default_rng(seed)
+    truth = quintiles(rate, seed=seed)
+    drawn = rng.binomial(samples, rate, size=(draws, len(rate))) / samples
+    return float(np.mean([(quintiles(row, seed=seed) != truth).mean() for row in drawn]))
+
+
+def wilson(right: np.ndarray, total: np.ndarray, *, level: float = 0.95) -> np.ndarray:
+    """Share with its Wilson interval (3, ...): what a share over few problems needs. right may be a sum of fractions.
+
+    Source: Wilson 1927; with fractions (accuracies averaged over draws) it is a little wider than it has to be.
+    """
+    right, total = np.broadcast_arrays(np.asarray(right, float), np.asarray(total, float))
+    if (total <= 0).any():
+        raise InputError("a quintile has no problems: give more problems")
+    z = norm.ppf((1 + level) / 2)
+    share = right / total
+    middle = (share + z**2 / (2 * total)) / (1 + z**2 / total)
+    half = z / (1 + z**2 / total) * np.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
+    low = np.where(right <= 0, 0.0, middle - half)
+    high = np.where(right >= total, 1.0, middle + half)
+    return np.stack([share, low, high])
