@@ -5,12 +5,16 @@ from itertools import combinations
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from fakes import PROBLEM, ScriptedPolicy, ScriptedScorer, by_hash, by_last, dice, table
 
+from tts.grading import grade
 from tts.plots import save_figure
+from tts.problems import Problem
 from tts.strategies import beam_search, dvts
-from tts.trees import STATES, best_only, distinct, draw, layout
+from tts.tree import Search, Solution
+from tts.trees import STATES, best_only, distinct, diversity, draw, layout, voted
 
 MIXED = ("a\n\n", "b\n\n", "cc\n\n", "\n\n", "d$", "ee$", "$")  # steps, blank ones, ends, an end after a blank line
 
@@ -126,3 +130,27 @@ def test_distinct_by_brute_force():
         for row in codes.tolist()
     ]
     assert distinct(codes, [1, 2, 4, 5]) == pytest.approx(np.array(expected))
+
+
+def test_diversity_of_first_steps_solutions_and_answers():
+    problems = [Problem(id=f"p{i}", text="Q", answer="1") for i in range(3)]  # nothing came back for the last one
+    same = ["a\n\nSo $\\boxed{1}$.", "a\n\nSo $\\boxed{1.0}$.", "a \n\nSo $\\boxed{1}$.", "b\n\nno box"]
+    texts = pd.DataFrame({"problem": ["p0"] * 4 + ["p1"], "text": [*same, None], "finish": ["end"] * 4 + ["failed"]})
+    graded = grade(texts, problems)
+    counts = {kind: values.tolist() for kind, values in diversity(graded, problems).items()}
+    assert counts == {"first steps": [[2], [0], [0]], "solutions": [[4], [0], [0]], "answers": [[1], [0], [0]]}
+    of_two = diversity(graded[graded.problem == "p0"], problems[:1], [2])
+    assert of_two["first steps"] == pytest.approx(np.array([[1.5]]))  # b is in half of the six pairs
+
+
+def test_the_voted_answer_leads_to_its_solutions():
+    texts = ["So $\\boxed{2}$.", "So $\\boxed{1}$.", "no box", "So $\\boxed{1.0}$.", "So $\\boxed{3}$."]
+    scores = [[0.9], [0.1, 0.5], [1.0], [0.9, 0.5], []]
+    solutions = [
+        Solution(text, [text], score, 3, -1.0, "end", (0, i))
+        for i, (text, score) in enumerate(zip(texts, scores, strict=True))
+    ]
+    assert voted(Search("dvts", "p1", 5, solutions, ["finished"]), PROBLEM, "last") == [(0, 1), (0, 3)]  # 1.0 to 0.9
+    assert voted(Search("dvts", "p1", 5, solutions, ["finished"]), PROBLEM, "min") == [(0, 0)]  # 0.6 to 0.9
+    assert voted(Search("dvts", "p1", 5, solutions[2:3], ["finished"]), PROBLEM, "last") == []
+    assert voted(Search("dvts", "p1", 5, [], ["tokens"]), PROBLEM, "last") == []

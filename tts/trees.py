@@ -20,8 +20,12 @@ from matplotlib.ticker import MultipleLocator
 from scipy.optimize import isotonic_regression
 
 from tts.diagrams import CHOSEN, INK, PALE
-from tts.scaling import pass_at_k
-from tts.tree import Node, Search
+from tts.grading import grade, returned
+from tts.problems import Problem
+from tts.reductions import reduce_scores
+from tts.scaling import answer_codes, pass_at_k
+from tts.tree import Node, Search, split_steps
+from tts.voting import weighted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -180,3 +184,34 @@ def distinct(codes: np.ndarray, ns: Sequence[int]) -> np.ndarray:
     The mean over all subsets of n, exactly: each value is among them with the chance that pass_at_k gives it.
     """
     return np.stack([pass_at_k(row == np.unique(row[row >= 0])[:, None], ns).sum(axis=0) for row in codes])
+
+
+def diversity(graded: pd.DataFrame, problems: Sequence[Problem], ns: Sequence[int] = ()) -> dict[str, np.ndarray]:
+    """How many different first steps, solutions and answers each problem has: kind -> (P, len(ns)), or (P, 1) of all.
+
+    graded: solutions of searches or independent samples, as tts.grading.grade returns them; ns as in distinct(). White
+    space at the ends of a text makes no difference; answers are told apart by their canonical keys.
+    """
+    texts = graded.text.where(graded.text.notna(), "")
+    kinds = {
+        "first steps": [(split_steps(text) or [""])[0].strip() or None for text in texts],
+        "solutions": [text.strip() or None for text in texts],
+        "answers": graded.key,
+    }
+    counts = {}
+    for kind, values in kinds.items():
+        rows = pd.Series(list(values), index=graded.problem, dtype=object).groupby(level=0).agg(list).to_dict()
+        codes, _ = answer_codes([rows.get(problem.id, []) for problem in problems], [None] * len(problems))
+        counts[kind] = distinct(codes, ns or [codes.shape[1]])
+    return counts
+
+
+def voted(search: Search, problem: Problem, how: str) -> list[tuple[int, ...]]:
+    """The paths of the solutions that gave the answer of the weighted vote, for layout(); how: see tts.reductions."""
+    graded = grade(returned([search], [problem]), [problem])
+    winner = weighted(list(graded.key), [reduce_scores(scores, how) for scores in graded.scores])
+    return [
+        solution.path
+        for solution, key in zip(search.solutions, graded.key, strict=True)
+        if key is not None and key == winner
+    ]
