@@ -1,6 +1,10 @@
-"""The writeup's diagrams, drawn: how the three searches grow (figure 3) and how the parts work together (figure 4)."""
+"""Diagrams, which are drawing code throughout: the searches (figure 3), the parts (4), scores of steps and of one
+solution (6).
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
@@ -106,3 +110,57 @@ def system() -> Figure:
     ax.set(xlim=(-0.2, 12.1), ylim=(-0.6, 2.4))
     ax.axis("off")
     return fig
+
+
+def step_bars(ax: Axes, steps: Sequence[str], scores: Sequence[float], *, wrong: int | None = None) -> None:
+    """Steps as text, one below the other, each with its score in [0, 1] as a bar; wrong: index of a step to mark.
+
+    Step k is at height -k and its score s at x = s; the text stands left of 0.
+    """
+    for k, (step, score) in enumerate(zip(steps, scores, strict=True)):
+        good = score >= 0.5
+        ax.barh(-k, 1, height=0.5, color="#f2f2f2", zorder=1)
+        ax.barh(-k, score, height=0.5, color=KEPT if good else "white", ec=KEPT if good else CHOSEN, lw=1.4, zorder=2)
+        if not good:
+            ax.barh(-k, score, height=0.5, color="none", ec=CHOSEN, hatch="////", lw=0, zorder=3)
+        ax.text(1.04, -k, f"{score:.2f}", va="center", fontsize=9, color=INK)
+        words = _shortened(step, 40)
+        ax.text(
+            -0.05, -k, words, ha="right", va="center", fontsize=8.5, family="monospace", color=INK, parse_math=False
+        )
+    if wrong is not None:
+        ax.text(1.27, -wrong, "first wrong step", va="center", fontsize=9, color=CHOSEN, fontweight="bold")
+    ax.set(xlim=(-1.9, 2.0), ylim=(-len(steps) + 0.4, 0.6))
+    ax.axis("off")
+
+
+def reductions(steps: Sequence[str], scores: Sequence[float], reduced: Mapping[str, float]) -> Figure:
+    """One solution's step scores and what each reduction makes of them; lines show which steps a reduction looks at."""
+    rows = max(len(steps), 1.4 * len(reduced))
+    fig, ax = plt.subplots(figsize=(9.6, 0.7 + 0.42 * rows), layout="constrained")
+    step_bars(ax, steps, scores)
+    middle, gap = -(len(steps) - 1) / 2, rows / len(reduced)
+    looks = ((CHOSEN, "-"), ("#009E73", ":"), (KEPT, "--"), ("#CC79A7", "-."))
+    said = {
+        "min": "the weakest step",
+        "prod": "all steps multiplied",
+        "last": "the final step",
+        "mean": "their average",
+    }
+    seen = {"min": [min(range(len(scores)), key=scores.__getitem__)], "last": [len(scores) - 1]}
+    for place, ((name, value), (colour, dash)) in enumerate(zip(reduced.items(), looks, strict=False)):
+        y = middle + ((len(reduced) - 1) / 2 - place) * gap
+        box = FancyBboxPatch((2.15, y - 0.42), 0.95, 0.84, boxstyle="round,pad=0.03", fc="white", ec=colour, lw=1.6)
+        ax.add_patch(box)
+        ax.text(2.2, y + 0.15, f"{name} = {value:.2f}", va="center", fontsize=11, fontweight="bold", color=INK)
+        ax.text(2.2, y - 0.22, said.get(name, ""), va="center", fontsize=8.5, color=INK)
+        for k in seen.get(name, range(len(scores))):
+            ax.plot([1.24, 2.1], [-k, y], color=colour, ls=dash, lw=1.4, zorder=0)
+    top, bottom = (pick(0, middle + sign * (rows - gap) / 2) for pick, sign in ((max, 1), (min, -1)))
+    ax.set(xlim=(-1.9, 3.2), ylim=(min(bottom, 1 - len(steps)) - 0.6, top + 0.6))
+    return fig
+
+
+def _shortened(text: str, most: int) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= most else text[: most - 1] + "…"
