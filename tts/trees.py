@@ -121,7 +121,7 @@ def draw(tables: Mapping[str, pd.DataFrame]) -> Figure:
     words = [words for state, (_, _, words) in STATES.items() if state in seen]
     if any(table.chosen.any() for table in tables.values()):
         key, words = [*key, Line2D([], [], color=CHOSEN, lw=2.6)], [*words, "leads to the chosen answer"]
-    fig.legend(key, words, loc="outside lower center", ncols=4, fontsize=8.5)
+    fig.legend(key, words, loc="outside lower center", ncols=min(5, len(words)), fontsize=8.5)
     fig.colorbar(
         ScalarMappable(cmap="viridis_r"), ax=axes, label="score of the step", aspect=30, fraction=0.03, pad=0.01
     )
