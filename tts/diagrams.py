@@ -162,5 +162,5 @@ def reductions(steps: Sequence[str], scores: Sequence[float], reduced: Mapping[s
 
 
 def _shortened(text: str, most: int) -> str:
-    text = " ".join(text.split())
+    text = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
     return text if len(text) <= most else text[: most - 1] + "…"
