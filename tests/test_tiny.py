@@ -186,7 +186,7 @@ def test_a_short_run_lowers_the_loss_and_a_resumed_one_ends_the_same(codec: Code
 
 
 def test_a_reward_model_learns_from_a_few_examples(codec: Codec, tmp_path: Path) -> None:
-    model = RewardModel(grown(TinyLlama(SMALL), layers=1, context=256, seed=0))
+    model = RewardModel(grown(TinyLlama(SMALL), layers=1, context=256, seed=0), base=SMALL.layers)
     data = made_examples(codec, count=300, seed=0)
     means = fit(
         model,
@@ -329,4 +329,4 @@ def test_a_batch_without_a_right_step_has_a_finite_loss(codec: Codec) -> None:
     problem = draw("train", 11, 0)
     ids, targets = labelled(codec, problem, ["$0=1$"])
     batch = {k: torch.from_numpy(v) for k, v in gather([(ids, targets)]).pad([0]).items()}
-    assert torch.isfinite(prm_loss(RewardModel(TinyLlama(SMALL)), codec)(batch)[0])
+    assert torch.isfinite(prm_loss(RewardModel(TinyLlama(SMALL), base=SMALL.layers - 1), codec)(batch)[0])

@@ -77,6 +77,39 @@ def label_right(ax: Axes, heights: Mapping[str, float], *, gap: float = 4.5) -> 
         ax.annotate(label, (1.01, last), xycoords=("axes fraction", "data"), va="center", fontsize=8)
 
 
+def difficulty_bars(ax: Axes, points: pd.DataFrame) -> None:
+    """Accuracy by quintile and budget: a slot for each budget in each quintile, the methods overlaid in it.
+
+    points: columns quintile, n, method (a key of STRATEGIES), accuracy in [0, 1]. Each method has a narrower bar than
+    the one before it, so that all tops can be seen whichever is higher; hatches tell them apart without colour.
+    """
+    methods, budgets = list(dict.fromkeys(points.method)), sorted(set(points.n))
+    for i, method in enumerate(methods):
+        rows = points[points.method == method]
+        at = [row.quintile * (len(budgets) + 1) + budgets.index(row.n) for row in rows.itertuples()]
+        look = STRATEGIES[method]
+        ax.bar(
+            at,
+            100 * rows.accuracy,
+            width=0.92 * (1 - i / len(methods)),
+            color=look.color,
+            hatch=("", "//", "..", "xx", "--")[i],
+            label=look.label,
+            edgecolor="white" if i == 0 else "black",
+            lw=0.6,
+        )
+    slots = [(q, n) for q in sorted(set(points.quintile)) for n in budgets]
+    ax.set_xticks([q * (len(budgets) + 1) + budgets.index(n) for q, n in slots], [str(n) for _, n in slots], fontsize=7)
+    ax.tick_params(axis="x", length=0)
+    for q in sorted(set(points.quintile)):
+        middle = q * (len(budgets) + 1) + (len(budgets) - 1) / 2
+        name = {1: "1 (easiest)", 5: "5 (hardest)"}.get(q, str(q))
+        ax.annotate(name, (middle, -0.1), xycoords=("data", "axes fraction"), ha="center", va="top", fontsize=9)
+    ax.set_xlabel("difficulty quintile; in each, the generations per problem, N", labelpad=26)
+    ax.set(ylabel="accuracy (%)", ylim=(0, 100))
+    ax.grid(visible=False, axis="x")
+
+
 def save_figure(
     fig: Figure, name: str, data: pd.DataFrame | None, *, caption: str, alt: str, folder: str | Path
 ) -> None:

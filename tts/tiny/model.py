@@ -116,8 +116,15 @@ class TinyLlama(nn.Module):
                 with torch.no_grad():
                     weight.normal_(0.0, std, generator=generator)
 
-    def forward(self, ids: Tensor, *, cache: list[list[Tensor]] | None = None, padding: Tensor | None = None) -> Tensor:
-        """Hidden states [batch, time, width].
+    def forward(
+        self,
+        ids: Tensor,
+        *,
+        cache: list[list[Tensor]] | None = None,
+        padding: Tensor | None = None,
+        stream: list[Tensor] | None = None,
+    ) -> Tensor:
+        """Hidden states [batch, time, width]; what is between the blocks is appended to stream.
 
         cache holds a [keys, values] list for each layer (empty at first) and grows; padding [batch, past + time] is
         True where a slot on the left holds no token. Padding on the right needs none: nothing looks to the right.
@@ -134,6 +141,8 @@ class TinyLlama(nn.Module):
             mask = mask + hidden[:, None, None, :]
         for i, block in enumerate(self.blocks):
             x = block(x, cos, sin, mask, cache[i] if cache is not None else None)
+            if stream is not None:
+                stream.append(x)
         return self.norm(x)
 
     def logits(self, hidden: Tensor) -> Tensor:

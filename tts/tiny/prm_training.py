@@ -1,11 +1,14 @@
 """Training a process reward model in the RLHFlow format: a dialogue a solution, a user turn a step.
 
-Three kinds of example, about a third each: solutions sampled from every policy, right solutions, and right solutions
-with one number changed. Three losses:
+Three kinds of example: solutions sampled from every policy, right solutions, and right solutions with one number
+changed. The model is a policy with new layers on top: the policy's own layers go on working steps out, the first new
+layer compares that with what is written, and the others gather it where the verdict is read. Four losses say so:
 - verdict: "+" against "-" where the assistant's turn begins, the only one that counts in use;
-- language: next-token loss on the steps that are right, which keeps the model able to work steps out by itself;
+- language, after the policy's layers: next-token loss on the steps that are right;
+- surprise, after the first new layer: how unlikely the policy's layers thought each token, which needs no label;
 - prefix: at every token of a step, whether the step can still become right. It says which token went wrong, where the
-  verdict says only that one did. Its head is dropped when the model is saved.
+  verdict says only that one did.
+The heads of the last three are dropped when the model is saved.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from torch.nn import functional
 from .batches import Examples, gather
 from .checker import check, content, solved, steps_of
 from .loop import Loss
-from .model import Shape, TinyLlama
+from .model import Norm, Shape, TinyLlama
 from .problems import Instance, boxed, draw
 from .sampling import sample
 from .tokenizer import Codec
@@ -176,13 +179,22 @@ def rollout_labels(
 
 
 class RewardModel(nn.Module):
-    """A TinyLlama with the auxiliary heads that training alone needs."""
+    """A policy's layers with new ones on top, and the heads that training alone needs."""
 
-    def __init__(self, llama: TinyLlama) -> None:
+    def __init__(self, llama: TinyLlama, *, base: int) -> None:
         super().__init__()
-        self.llama = llama
-        self.prefix = nn.Linear(llama.shape.width, 2)
-        self.surprise = nn.Linear(llama.shape.width, 1)
+        self.llama, self.base = llama, base  # base: layers of the policy
+        width = llama.shape.width
+        self.base_norm, self.first_norm = Norm(width), Norm(width)
+        self.base_norm.load_state_dict(llama.norm.state_dict())
+        self.prefix = nn.Linear(width, 2)
+        self.surprise = nn.Linear(width, 1)
+
+    def forward(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Hidden states after the policy's layers, after the first new one, and after all."""
+        stream: list[torch.Tensor] = []
+        last = self.llama(ids, stream=stream)
+        return self.base_norm(stream[self.base - 1]), self.first_norm(stream[self.base]), last
 
 
 def grown(policy: TinyLlama, *, layers: int, context: int, seed: int) -> TinyLlama:
@@ -209,16 +221,15 @@ def prm_loss(
     """The four losses, each a mean over its own targets."""
 
     def loss(batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, float]]:
-        hidden = model.llama(batch["tokens"])
+        own, first, hidden = model(batch["tokens"])
         at, learnt, told = batch["verdict"] > 0, batch["language"][:, 1:] > 0, batch["prefix"] > 0
         verdict = mean_loss(verdict_logits(model.llama, hidden[at], codec), batch["verdict"][at] - 1)
-        words = mean_loss(model.llama.logits(hidden[:, :-1][learnt]), batch["tokens"][:, 1:][learnt])
+        words = mean_loss(model.llama.logits(own[:, :-1][learnt]), batch["tokens"][:, 1:][learnt])
         still = mean_loss(model.prefix(hidden[told]), batch["prefix"][told] - 1)
-        # The target is what the model itself thought of each token one position before: no label is needed for it.
         with torch.no_grad():
-            logits = model.llama.logits(hidden[:, :-1]).float()
+            logits = model.llama.logits(own[:, :-1]).float()
             thought = functional.cross_entropy(logits.transpose(1, 2), batch["tokens"][:, 1:], reduction="none")
-        read = model.surprise(hidden[:, 1:]).float()[..., 0]
+        read = model.surprise(first[:, 1:]).float()[..., 0]
         told = told[:, 1:]
         reading = functional.smooth_l1_loss(read[told], thought[told].clamp(max=6.0), reduction="sum")
         reading = reading / max(int(told.sum()), 1)

@@ -102,7 +102,8 @@ def train_prm(
         )
         print(f"samples of policy {size}: {len(parts[-1]):,}", flush=True)
     data = Examples.join(parts)
-    model = RewardModel(grown(policy, layers=layers, context=1024, seed=seed)).to(device)
+    llama = grown(policy, layers=layers, context=1024, seed=seed)
+    model = RewardModel(llama, base=policy.shape.layers).to(device)
     print(
         f"reward model: {model.llama.parameter_count():,} parameters, {len(data.tokens):,} tokens of data", flush=True
     )
@@ -137,8 +138,8 @@ def main() -> None:
     policy.add_argument("--tokens", type=int, default=12_000_000)
     prm = kinds.add_parser("prm", help="a process reward model on steps of all policies")
     prm.add_argument("--base", choices=SHAPES, default="l", help="the policy whose weights it starts from")
-    prm.add_argument("--layers", type=int, default=2, help="new layers on top")
-    prm.add_argument("--tokens", type=int, default=20_000_000)
+    prm.add_argument("--layers", type=int, default=3, help="new layers on top")
+    prm.add_argument("--tokens", type=int, default=16_000_000)
     prm.add_argument("--problems", type=int, nargs=4, default=(6000, 6000, 4000, 4000), help="of xs s m l")
     prm.add_argument("--made", type=int, default=50_000, help="right and corrupted solutions")
     prm.add_argument("--rollouts", type=int, default=0, help="label by this many roll-outs a step; 0: check exactly")
