@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from tts.difficulty import edges, expected_misplaced, place, quintiles, wilson
+from tts.difficulty import by_quintile, edges, expected_misplaced, place, quintiles, wilson
 from tts.errors import InputError
 
 
@@ -69,3 +69,17 @@ def test_wilson_against_scipy(right, total, level):
 def test_wilson_of_no_problems():
     with pytest.raises(InputError, match="a quintile has no problems"):
         wilson(np.array([1, 0]), np.array([3, 0]))
+
+
+def test_accuracy_by_quintile():
+    quintile = np.repeat([1, 2, 3, 4, 5], 2)
+    accuracy = {"majority": np.array([[1, 0.5]] * 2 + [[0, 1]] * 8), "dvts": np.zeros((10, 2))}
+    found = by_quintile(accuracy, quintile, [4, 16])
+    assert len(found) == 5 * 2 * 2
+    first = found[(found.quintile == 1) & (found.method == "majority")]
+    assert first.accuracy.tolist() == [1.0, 0.5]
+    assert first.problems.tolist() == [2, 2]
+    with pytest.raises(InputError, match="dvts: accuracy of 3 problems"):
+        by_quintile({"dvts": np.zeros((3, 2))}, quintile, [4, 16])
+    with pytest.raises(InputError, match="a quintile has no problems"):
+        by_quintile({"dvts": np.zeros((3, 2))}, np.array([1, 2, 3]), [4, 16])

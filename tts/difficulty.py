@@ -7,7 +7,10 @@ whose accuracy is then shown: a problem that was lucky would seem easy and its a
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
+import pandas as pd
 from scipy.stats import norm
 
 from tts.errors import InputError
@@ -70,3 +73,19 @@ def wilson(right: np.ndarray, total: np.ndarray, *, level: float = 0.95) -> np.n
     low = np.where(right <= 0, 0.0, middle - half)
     high = np.where(right >= total, 1.0, middle + half)
     return np.stack([share, low, high])
+
+
+def by_quintile(accuracy: Mapping[str, np.ndarray], quintile: np.ndarray, budgets: Sequence[int]) -> pd.DataFrame:
+    """Share right by quintile, budget and method, with its Wilson interval: one row each.
+
+    accuracy: method -> (P, budgets). Columns quintile, n, method, problems, accuracy, low, high.
+    """
+    rows = []
+    for q in QUINTILES:
+        for i, n in enumerate(budgets):
+            for method, values in accuracy.items():
+                if len(values) != len(quintile):
+                    raise InputError(f"{method}: accuracy of {len(values)} problems, quintiles of {len(quintile)}")
+                members = values[quintile == q, i]
+                rows.append((q, n, method, len(members), *wilson(members.sum(), len(members))))
+    return pd.DataFrame(rows, columns=["quintile", "n", "method", "problems", "accuracy", "low", "high"])
