@@ -5,8 +5,9 @@ import asyncio
 import pytest
 from fakes import ScriptedPolicy, ScriptedScorer, by_hash, dice
 
-from tts.bench import _baselines
+from tts.bench import _baselines, search
 from tts.bench._baselines import lock_step, published
+from tts.errors import InputError
 from tts.problems import Problem
 from tts.strategies import beam_search, dvts
 
@@ -86,14 +87,13 @@ def test_the_published_beam_search_returns_the_same_where_all_finish_at_once(n, 
 def test_the_published_beam_search_goes_on_with_n_and_returns_the_first_to_finish():
     """Where some finish early it expands N again and again; ours draws what is missing and no more."""
     script = dice("a\n\n", "b\n\n", "c$")
-    searches, policy, _ = ours(beam_search, script, n=4, depth=12)
+    _, policy, _ = ours(beam_search, script, n=4, depth=12)
     others, other_policy, _ = baseline(published, beam_search, script, n=4, depth=12)
     assert other_policy.generated > 1.5 * policy.generated
-    for search, other in zip(searches, others, strict=True):
-        assert len(other.solutions) == 4
+    for other in others:
         finished = sorted((len(node.path), node.path) for node in other.nodes if node.finish == "end")
-        assert sorted(len(s.path) for s in other.solutions) == [length for length, _ in finished][:4]
-        assert sum(s.tokens for s in other.solutions) <= sum(s.tokens for s in search.solutions)
+        assert sorted(len(s.path) for s in other.solutions) == [length for length, _ in finished[:4]]
+        assert len(other.solutions) == 4 < len(finished)
 
 
 def waits(schedule, strategy):
@@ -156,3 +156,48 @@ def test_of_many_problems_at_once_nothing_is_drawn_or_scored_twice(strategy):
         assert len(set(prm.scored)) == len(prm.scored)
         scored = {(s.problem, n.path) for s in searches for n in s.nodes if n.score is not None}
         assert scored, "there is something to score"
+
+
+# --- The measurement itself, with the embedded models ---------------------------------------------
+
+
+def test_it_prints_its_tables(monkeypatch, capsys):
+    for name, value in {"PROBLEMS": "3", "N": "4", "ENGINE": "transformers"}.items():
+        monkeypatch.setenv(f"TTS_BENCH_{name}", value)
+    monkeypatch.setattr(search, "GROWTH_N", (4, 8))
+    monkeypatch.setattr(search, "GROWTH_DEPTHS", (2, 4))
+    monkeypatch.setattr(search, "USUAL_DEPTH", 2)
+    search.main()
+    shown = capsys.readouterr().out
+    rows = [line.split() for line in shown.splitlines()]
+    tokens = [row for row in rows if row[:2] in (["beam_search", "4"], ["dvts", "4"])][2:]
+    for row in tokens:
+        assert row[2] == row[4] == "1.00", "ours and (b) score every token of the tree once"
+        assert float(row[3]) > 1, "(a) scores prefixes again"
+        assert row[5] == "1.00", "every token is decoded once"
+    grown = [row for row in rows if row[:1] in (["N"], ["depth"])]
+    assert [(row[0], int(row[1])) for row in grown[2:]] == [("N", 4), ("N", 8), ("depth", 2), ("depth", 4)]
+    assert len([row for row in rows if row[:1] == ["exponent"]]) == 2
+
+
+@pytest.mark.parametrize(("name", "value"), [("N", "4,x"), ("N", "0"), ("PROBLEMS", "-3")])
+def test_a_wrong_number_is_named(monkeypatch, name, value):
+    monkeypatch.setenv(f"TTS_BENCH_{name}", value)
+    with pytest.raises(InputError, match=f"TTS_BENCH_{name} has .*: give whole numbers"):
+        search.main()
+
+
+def test_forced_steps_have_their_length_whatever_the_policy_does():
+    """The policy under it ends its turn every few tokens; each step still has all of its tokens, and D of them."""
+
+    class Model:
+        decode = staticmethod(lambda ids: "".join(map(chr, ids)))
+
+    policy = ScriptedPolicy(dice("a", "b", "c$"))
+    policy.model = Model()
+    made = search.Forced(policy, PROBLEMS[0], 3)
+    found = asyncio.run(beam_search(PROBLEMS[0], made, ScriptedScorer(by_hash), n=4, seed=0))
+    assert len(found.nodes) == 3 * 4
+    assert [len(s.steps) for s in found.solutions] == [3] * 4
+    assert {node.tokens for node in found.nodes if node.finish == "stop"} == {search.STEP_TOKENS}
+    assert found.generated == 4 * (3 * search.STEP_TOKENS + 1)  # and the end of the turn
