@@ -201,3 +201,15 @@ def test_forced_steps_have_their_length_whatever_the_policy_does():
     assert [len(s.steps) for s in found.solutions] == [3] * 4
     assert {node.tokens for node in found.nodes if node.finish == "stop"} == {search.STEP_TOKENS}
     assert found.generated == 4 * (3 * search.STEP_TOKENS + 1)  # and the end of the turn
+
+
+@pytest.mark.parametrize(("where", "rest"), [({"device": "cpu"}, 1 + 31 + 32 + 1), ({}, 1 + 31 + 32 + 33)])
+def test_the_rest_is_what_no_whole_block_holds(where, rest):
+    """Prefixes of 1, 31, 32 and 33 tokens: at least one token is always read; without a block cache all are."""
+    policy = ScriptedPolicy(dice("a$"))
+    policy.counts, policy.provenance = {}, where
+    noted = search.NotedPolicy(policy)
+    for size in (1, 31, 32, 33):
+        prefix = tuple(map(ord, "|" + "a" * (size - 1)))
+        asyncio.run(noted.sample(prefix, seed=0, temperature=1.0, max_tokens=5))
+    assert noted.rest() == rest

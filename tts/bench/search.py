@@ -5,7 +5,8 @@
 - Floor: decoding alone plus scoring alone, the very requests of our run with nothing else to wait for, at full batch.
   Its share of our seconds may pass 1, because we decode and score at the same time.
 - Tokens: read by the scorer, over those of our tree in its own tokens (the problem once, each distinct step once);
-  decoded, prefilled and found in its cache by the policy, over those of our tree (all steps); vLLM caches whole blocks.
+  decoded, prefilled and found in its cache by the policy, over those of all steps of our tree. "rest" is the part of
+  the prefilled ones that lies behind the last whole block of a prefix, which vLLM's cache can't hold.
 - Growth: steps of a forced length until a forced depth, which the engines really decode and score.
 
 Engines are warm and the policy has read the prompts before; every run has a scorer that remembers nothing yet.
@@ -16,6 +17,7 @@ TTS_BENCH_PROBLEMS (50), TTS_BENCH_N (4,16,64), TTS_BENCH_POLICY (policy-xs), TT
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -23,6 +25,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tts import runs
 from tts.bench._baselines import lock_step, published
 from tts.engines.model import ModelPolicy
 from tts.engines.scoring import OPENINGS, ModelScorer, common
@@ -34,14 +37,15 @@ from tts.strategies import beam_search, dvts
 from tts.tree import Search, together
 
 STRATEGIES = {"beam_search": beam_search, "dvts": dvts}
-AT_ONCE = 16  # problems in flight, as tts.runs has by default
+AT_ONCE = inspect.signature(runs.search).parameters["concurrency"].default  # problems in flight
+BLOCKS = {"cpu": 32, "gpu": 16}  # tokens: vLLM shares the keys and values of prefixes in whole blocks
 SEED, WARM_UP_SEED = 0, 1
 GROWTH_N, GROWTH_DEPTHS, GROWTH_PROBLEMS = (4, 16, 64, 256), (5, 10, 20), 2
 USUAL_N, USUAL_DEPTH = 16, 10  # the one while the other grows
 STEP_TOKENS, HOT = 16, 2.0  # few steps end before their length at this temperature
 
 TIMES = "{:12}{:>4} {:>8} {:>8} {:>6} {:>5} {:>8} {:>6} {:>5} {:>8} {:>8} {:>6}"
-TOKENS = "{:12}{:>4} {:>8} {:>6} {:>6} {:>16} {:>10} {:>7}"
+TOKENS = "{:12}{:>4} {:>8} {:>6} {:>6} {:>16} {:>10} {:>7} {:>7}"
 GROWN = "{:12}{:>4} {:>8} {:>8} {:>8}"
 
 # (problems, strategy, policy, prm, n=, seed=) -> a search for each problem
@@ -75,15 +79,16 @@ async def print_all(problems: Sequence[Problem], ns: Sequence[int]) -> None:
     columns = ("ours", "(a)", "ratio", "same", "(b)", "ratio", "same", "decode", "score", "floor")
     print(TIMES.format("", "N", *columns), flush=True)
     rows = [("beam_search", n) for n in ns] + [("dvts", ns[len(ns) // 2])]
-    runs = [await print_times(problems, strategy, policy, n) for strategy, n in rows]
+    measured = [await print_times(problems, strategy, policy, n) for strategy, n in rows]
 
     print("\ntokens, over those of our tree")
-    print(TOKENS.format("", "N", "scored", "(a)", "(b)", "policy: decoded", "prefilled", "cached"))
-    for (strategy, n), (ours, *others) in zip(rows, runs, strict=True):
+    print(TOKENS.format("", "N", "scored", "(a)", "(b)", "policy: decoded", "prefilled", "rest", "cached"))
+    for (strategy, n), (rest, ours, *others) in zip(rows, measured, strict=True):
         tree = sum(tree_tokens(scorer, problem.text, search) for problem, search in zip(problems, ours.searches))
         drawn = sum(search.generated for search in ours.searches)
         scored = (f"{run.prm['scored'] / tree:.2f}" for run in (ours, *others))
-        read = (f"{ours.policy[kind] / drawn:.2f}" for kind in ("decoded", "prefilled", "cached"))
+        decoded, prefilled, cached = (ours.policy[kind] for kind in ("decoded", "prefilled", "cached"))
+        read = (f"{tokens / drawn:.2f}" for tokens in (decoded, prefilled, rest, cached))
         print(TOKENS.format(strategy, n, *scored, *read), flush=True)
 
     few = problems[:GROWTH_PROBLEMS]
@@ -132,8 +137,13 @@ class Run:
     prm: Mapping[str, int]  # and ModelScorer.counts
 
 
-async def print_times(problems: Sequence[Problem], strategy: str, policy: ModelPolicy, n: int) -> tuple[Run, ...]:
-    """Measure the three schedules and the floor, and print the row; returns the runs: ours, (a), (b)."""
+async def print_times(
+    problems: Sequence[Problem], strategy: str, policy: ModelPolicy, n: int
+) -> tuple[int, Run, Run, Run]:
+    """Measure the three schedules and the floor, and print the row.
+
+    Returns the tokens of our prefixes behind their last whole blocks, and the runs: ours, (a), (b).
+    """
     again = await open_scorer(prefix_cache=False)
     published_run = await timed(published, problems, strategy, policy, Afresh(again), n)
     await again.close()
@@ -157,7 +167,7 @@ async def print_times(problems: Sequence[Problem], strategy: str, policy: ModelP
         cells += [f"{other.seconds / len(problems):.3f}", f"{other.seconds / ours.seconds:.2f}", f"{np.mean(same):.2f}"]
     cells += [f"{seconds / len(problems):.3f}" for seconds in (decode, score)]
     print(TIMES.format(strategy, n, *cells, f"{(decode + score) / ours.seconds:.2f}"), flush=True)
-    return ours, published_run, lock_step_run
+    return drawing.rest(), ours, published_run, lock_step_run
 
 
 def texts(search: Search) -> list[str]:
@@ -194,6 +204,12 @@ class NotedPolicy:
     def __init__(self, policy: ModelPolicy) -> None:
         self._policy, self._requests = policy, []
         self.name, self.context, self.counts, self.prompt = policy.name, policy.context, policy.counts, policy.prompt
+
+    def rest(self) -> int:
+        """The tokens of all prefixes behind their last whole blocks, at least one of each; an engine without: all."""
+        sizes = [len(prefix) for prefix, _ in self._requests]
+        block = BLOCKS.get(self._policy.provenance.get("device", ""), max(sizes))
+        return sum((size - 1) % block + 1 for size in sizes)
 
     async def sample(self, prefix: Sequence[int], **settings: object) -> Completion:
         """See Policy.sample."""
