@@ -17,7 +17,7 @@ from tts.tiny.checker import check, content, solved, steps_of
 from tts.tiny.evaluate import auc, prm_table, voted
 from tts.tiny.hub import export, load
 from tts.tiny.loop import fit
-from tts.tiny.model import Shape, TinyLlama
+from tts.tiny.model import Shape, TinyLlama, rotate
 from tts.tiny.policy_training import policy_examples, policy_loss
 from tts.tiny.prm_training import (
     RIGHT,
@@ -183,6 +183,32 @@ def test_a_short_run_lowers_the_loss_and_a_resumed_one_ends_the_same(codec: Code
     resumed = run("cut")
     for a, b in zip(whole.parameters(), resumed.parameters()):
         assert torch.equal(a, b)
+
+
+def test_the_first_new_layer_looks_at_the_token_before() -> None:
+    policy, codec = load(MODELS / "policy-l")
+    seen, fresh = (
+        torch.from_numpy(next(made_examples(codec, count=100, seed=seed).batches(tokens=2048, seed=0))["tokens"])
+        for seed in (1, 2)
+    )
+    model = grown(policy, layers=2, context=512, seed=0, seen=seen)
+    block, stream = model.blocks[policy.shape.layers], []
+    with torch.no_grad():
+        last = model(fresh, stream=stream)
+        inputs = block.before_attention(stream[policy.shape.layers - 1])
+        batch, time, width = inputs.shape
+        heads = block.attention.heads
+        q, k, _ = block.attention.qkv(inputs).view(batch, time, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
+        q, k = (rotate(x, model.cos[:time], model.sin[:time]) for x in (q, k))
+        mask = torch.full((time, time), float("-inf")).triu(1)
+        weights = torch.softmax(q @ k.transpose(2, 3) * (width // heads) ** -0.5 + mask, dim=-1)
+    before = weights.diagonal(-1, 2, 3).permute(0, 2, 1)[fresh[:, 1:] != 0]
+    assert before.mean() > 0.9
+    assert torch.isfinite(last).all()
+    plain = []
+    with torch.no_grad():
+        policy(fresh, stream=plain)
+    assert torch.equal(plain[-1], stream[policy.shape.layers - 1])  # the policy below is as it was
 
 
 def test_a_reward_model_learns_from_a_few_examples(codec: Codec, tmp_path: Path) -> None:

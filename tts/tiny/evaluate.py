@@ -167,7 +167,7 @@ def main() -> None:
     parser.add_argument("--scored", type=int, default=8, help="of these, scored by the reward models")
     parser.add_argument("--problems", type=int, default=500)
     parser.add_argument("--models", type=Path, default=MODELS)
-    parser.add_argument("--cards", action="store_true", help="write the tables into the models' cards")
+    parser.add_argument("--cards", choices=("policies", "prms", "all"), help="whose cards get the tables")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -189,11 +189,10 @@ def main() -> None:
                 chosen = [i for i, p in enumerate(problems) if p.level == level]
                 rows = ([x[i] for i in chosen] for x in (problems, few, scores))
                 reward[name][f"{size}, level {level}"] = prm_table(*rows)
-    if args.cards:
-        for size, row in policies.items():
-            write_card(args.models / f"policy-{size}", show(f"{args.split} split", {f"policy-{size}": row}))
-        for name, rows in reward.items():
-            write_card(args.models / name, show(f"{args.split} split", rows))
+    for size, row in policies.items() if args.cards in ("policies", "all") else ():
+        write_card(args.models / f"policy-{size}", show(f"{args.split} split", {f"policy-{size}": row}))
+    for name, rows in reward.items() if args.cards in ("prms", "all") else ():
+        write_card(args.models / name, show(f"{args.split} split", rows))
     print("\n" + show("policy", policies))
     for name, rows in reward.items():
         print("\n" + show(f"{name}: policy", rows))

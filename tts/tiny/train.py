@@ -102,7 +102,8 @@ def train_prm(
         )
         print(f"samples of policy {size}: {len(parts[-1]):,}", flush=True)
     data = Examples.join(parts)
-    llama = grown(policy, layers=layers, context=1024, seed=seed)
+    seen = torch.from_numpy(next(data.batches(tokens=8192, seed=seed))["tokens"])
+    llama = grown(policy, layers=layers, context=1024, seed=seed, seen=seen)
     model = RewardModel(llama, base=policy.shape.layers).to(device)
     print(
         f"reward model: {model.llama.parameter_count():,} parameters, {len(data.tokens):,} tokens of data", flush=True
@@ -139,12 +140,12 @@ def main() -> None:
     prm = kinds.add_parser("prm", help="a process reward model on steps of all policies")
     prm.add_argument("--base", choices=SHAPES, default="l", help="the policy whose weights it starts from")
     prm.add_argument("--layers", type=int, default=3, help="new layers on top")
-    prm.add_argument("--tokens", type=int, default=16_000_000)
+    prm.add_argument("--tokens", type=int, default=10_000_000)
     prm.add_argument("--problems", type=int, nargs=4, default=(6000, 6000, 4000, 4000), help="of xs s m l")
     prm.add_argument("--made", type=int, default=50_000, help="right and corrupted solutions")
     prm.add_argument("--rollouts", type=int, default=0, help="label by this many roll-outs a step; 0: check exactly")
     prm.add_argument("--rate", type=float, default=2e-3, help="peak learning rate")
-    prm.add_argument("--pace", type=float, default=0.3, help="share of the rate at which the policy's weights change")
+    prm.add_argument("--pace", type=float, default=0.15, help="share of the rate at which the policy's weights change")
     prm.add_argument("--name", default="prm")
     for each in (policy, prm):
         each.add_argument("--seed", type=int, default=0)
