@@ -101,3 +101,14 @@ def test_gallery_lists_every_figure(tmp_path, points):
     assert "[SVG](two.svg) · [CSV](two.csv)" in page
     assert "one.csv" not in page
     assert gallery(tmp_path).read_text() == page
+
+
+def test_gallery_links_the_notebook_that_saves_a_figure(tmp_path, points):
+    notebooks = [tmp_path / "notebooks" / f"0{i}_x.ipynb" for i in (1, 2)]
+    notebooks[0].parent.mkdir()
+    notebooks[0].write_text(json.dumps({"cells": [{"source": ['save_figure(fig, "two")']}]}))
+    notebooks[1].write_text(json.dumps({"cells": [{"source": ['save_figure(fig, "twofold")']}]}))
+    save_figure(draw(points), "two", points, folder=tmp_path / "figures", **WORDS)
+    page = gallery(tmp_path / "figures", notebooks=notebooks).read_text()
+    assert "[CSV](two.csv) · [01_x](../notebooks/01_x.ipynb)" in page
+    assert "02_x" not in page

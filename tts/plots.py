@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from os.path import relpath
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -136,9 +137,13 @@ def save_figure(
     (folder / f"{name}.json").write_text(json.dumps(words, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def gallery(folder: str | Path) -> Path:
-    """Write folder/README.md: every figure that save_figure put there, with its caption; returns the page's path."""
+def gallery(folder: str | Path, *, notebooks: Sequence[Path] = ()) -> Path:
+    """Write folder/README.md: every figure that save_figure put there, with its caption; returns the page's path.
+
+    notebooks: where to look for the one that saves a figure, which is then linked; found by the figure's quoted name.
+    """
     folder = Path(folder)
+    cells = {notebook: notebook.read_text(encoding="utf-8") for notebook in notebooks}
     parts = ["# Figures\n", "Made by the notebooks; each also as SVG, with the plotted points as CSV.\n"]
     for sidecar in sorted(folder.glob("*.json")):
         name, words = sidecar.stem, json.loads(sidecar.read_text(encoding="utf-8"))
@@ -146,7 +151,9 @@ def gallery(folder: str | Path) -> Path:
         parts.append(f"![{_one_line(words['alt'])}]({name}.png)\n")
         parts.append(f"{words['caption']}\n")
         points = f" · [CSV]({name}.csv)" if sidecar.with_suffix(".csv").exists() else ""
-        parts.append(f"[SVG]({name}.svg){points}\n")
+        makers = [notebook for notebook, text in cells.items() if f'\\"{name}\\"' in text]
+        source = "".join(f" · [{maker.stem}]({relpath(maker, folder)})" for maker in makers)
+        parts.append(f"[SVG]({name}.svg){points}{source}\n")
     page = folder / "README.md"
     page.write_text("\n".join(parts), encoding="utf-8")
     return page

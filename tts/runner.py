@@ -345,7 +345,7 @@ def keep(jobs: list[Job]) -> dict[str, int]:
         if not job.destination:
             job.source.write_text(canonical(job.built), encoding="utf-8")
     for folder in sorted({target.parent for target in made}):
-        gallery(folder)
+        gallery(folder, notebooks=sorted(Path("notebooks").glob("[0-9][0-9]_*.ipynb")))
     if Path("README.md").exists() and any(job.destination in ("", "full") for job in jobs):
         update_readme(Path("README.md"), "figures")
     pictures = [path for path in made.values() if path.suffix == ".png"]
