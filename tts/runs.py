@@ -37,7 +37,7 @@ async def sample(
     temperature: float = 0.8,
     top_p: float = 1.0,
     max_tokens: int = 2048,
-    concurrency: int = 16,
+    concurrency: int = 64,
     patience: float = PATIENCE,
 ) -> pd.DataFrame:
     """n independent solutions of each problem: what is stored is read, what is missing is sampled and stored.
@@ -95,7 +95,7 @@ async def score(
     prm: StepScorer,
     store: Store,
     *,
-    concurrency: int = 16,
+    concurrency: int = 64,
     patience: float = PATIENCE,
 ) -> pd.DataFrame:
     """samples (of sample() above) with the PRM's scores: stored ones are read, missing ones are made and stored.
@@ -159,7 +159,7 @@ async def search(
     top_p: float = 1.0,
     max_tokens: int = 2048,
     seed: int = 0,
-    concurrency: int = 16,
+    concurrency: int = 64,
     patience: float = PATIENCE,
 ) -> list[Search | None]:
     """One search a problem, in their order; stored ones are read, missing ones made and stored; None is a failed one.

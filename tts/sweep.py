@@ -58,7 +58,7 @@ async def sweep(
     temperature: float = 0.8,
     top_p: float = 1.0,
     max_tokens: int = 2048,
-    concurrency: int = 16,
+    concurrency: int = 64,
 ) -> Sweep:
     """Run what is not stored yet and vote; searches vote weighted, as the paper does. Closes policy and PRM.
 
