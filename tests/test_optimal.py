@@ -76,8 +76,9 @@ def fresh(strategy, *, n, with_prm=True):
 
 
 def test_independent_samples_include_the_probe():
-    found, _ = run("best_of_n_weighted", 8)
+    found, policy = run("best_of_n_weighted", 8)
     assert found.solutions == fresh(best_of_n, n=8).solutions
+    assert found.generated == policy.generated  # the probe's samples were drawn once
     voted, _ = run("dvts", 4)  # the plan has majority at this budget
     assert [s.text for s in voted.solutions] == [s.text for s in fresh(majority, n=4, with_prm=False).solutions]
     assert voted.scored > 0  # the probe was scored, and that is paid

@@ -15,7 +15,9 @@ def points(method, heights):
 
 
 RUNS = {
-    "xs": pd.concat([points("majority", {1: 0.3, 4: 0.4}), points("dvts", {4: 0.5}), points("greedy xs", {float("nan"): 0.3})]),
+    "xs": pd.concat(
+        [points("majority", {1: 0.3, 4: 0.4}), points("dvts", {4: 0.5}), points("greedy xs", {float("nan"): 0.3})]
+    ),
     "s": pd.concat([points("majority", {4: 0.6, 1: 0.5}), points("greedy xs", {float("nan"): 0.3})]),
 }
 
@@ -49,6 +51,9 @@ def test_the_command(tmp_path, capsys):
         overlay.main([*files, "--labels", "one"])
     with pytest.raises(InputError, match="can't be read"):
         overlay.main([str(tmp_path / "none.csv")])
+    pd.concat([RUNS["xs"], RUNS["xs"]]).to_csv(tmp_path / "twice.csv", index=False)
+    with pytest.raises(InputError, match="has several points for a method and N"):
+        overlay.main([str(tmp_path / "twice.csv")])
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     with pytest.raises(InputError, match="has no column method, n, accuracy, low, high"):
         overlay.main([str(tmp_path / "other.csv")])

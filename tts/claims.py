@@ -128,7 +128,11 @@ def rows(claim: str, differences: Mapping[str, np.ndarray]) -> pd.DataFrame:
     for part, values in differences.items():
         values = np.asarray(values, float)
         values = values[~np.isnan(values)]
-        ours, low, high = mean_interval(values, level=1 - 0.05 / len(differences))
+        if not len(values):
+            raise InputError(f"claim {claim}, {part}: no problem has a difference; give more problems")
+        # One problem more each way (after Agresti and Min 2005): equal differences of a few problems prove nothing.
+        _, low, high = mean_interval(np.append(values, [1.0, -1.0]), level=1 - 0.05 / len(differences))
+        ours = values.mean()
         table.append((claim, found.says, part, len(values), ours, low, high, judge(found.rule, low, high)))
     columns = ["claim", "writeup", "part", "problems", "ours", "low", "high", "verdict"]
     return pd.DataFrame(table, columns=columns)
@@ -168,24 +172,22 @@ BEGIN, END = "<!-- ledger: begin (made by run_all.sh) -->", "<!-- ledger: end --
 
 def markdown(figures: str | Path) -> str:
     """The ledger of figures/ and, beside it, that of the `full` profile in figures/full/, as a Markdown table."""
-    default, full = read(figures), read(Path(figures) / "full")
-    beside = {(row.claim, row.part): row for row in full.itertuples()}
-    heads = ["", "the writeup", "asked", "default run", "verdict", *["full run", "verdict"] * bool(beside), "shown in"]
+    here, there = (
+        {(row.claim, row.part): row for row in read(folder).itertuples()}
+        for folder in (figures, Path(figures) / "full")
+    )
+    heads = ["", "the writeup", "asked", "default run", "verdict", *["full run", "verdict"] * bool(there), "shown in"]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     said = set()
-    for row in default.itertuples():
-        first = row.claim not in said
-        said.add(row.claim)
-        cells = [row.claim if first else "", row.writeup if first else "", row.part, _points(row), row.verdict]
-        if beside:
-            other = beside.pop((row.claim, row.part), None)
+    for claim, part in sorted({**here, **there}, key=lambda key: list(CLAIMS).index(key[0])):  # stable: parts in order
+        mine, other = here.get((claim, part)), there.get((claim, part))
+        row, first = mine or other, claim not in said
+        said.add(claim)
+        cells = [claim * first, row.writeup * first, part, *((_points(mine), mine.verdict) if mine else ("", ""))]
+        if there:
             cells += [_points(other), other.verdict] if other else ["", ""]
-        lines.append("| " + " | ".join([*cells, f"[{row.notebook}]({Path(figures).name}/{row.figure}.png)"]) + " |")
-    for row in beside.values():  # budgets that only the larger run has
-        where = f"[{row.notebook}]({Path(figures).name}/full/{row.figure}.png)"
-        lines.append(
-            "| " + " | ".join([row.claim, row.writeup, row.part, "", "", _points(row), row.verdict, where]) + " |"
-        )
+        folder = Path(figures).name + ("" if mine else "/full")
+        lines.append("| " + " | ".join([*cells, f"[{row.notebook}]({folder}/{row.figure}.png)"]) + " |")
     return "\n".join(lines)
 
 

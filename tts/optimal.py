@@ -140,15 +140,25 @@ async def compute_optimal(
     """
     if not 1 <= plan.probe < budget:
         raise InputError(f"budget is {budget}: it must be above the plan's probe, {plan.probe} samples")
-    plan.method(1.0, budget)  # is the budget known? before anything is drawn
+    plan.method(1.0, budget)  # what is wrong is said before anything is drawn
+    reduce_scores([1.0], reduction)
+    strategies.check_sampling(width=width, depth=depth, temperature=temperature, top_p=top_p, max_tokens=max_tokens)
     drawing = {"temperature": temperature, "top_p": top_p, "max_tokens": max_tokens, "seed": seed}
     probe = await strategies.best_of_n(problem, policy, prm, n=plan.probe, **drawing)
     ease = float(np.mean([reduce_scores(solution.scores, reduction) for solution in probe.solutions]))
     method = plan.method(ease, budget)
-    if method == "majority":
-        return replace(await strategies.majority(problem, policy, n=budget, **drawing), scored=probe.scored)
-    if method == "best_of_n_weighted":
-        return await strategies.best_of_n(problem, policy, prm, n=budget, **drawing)
+    if method in ("majority", "best_of_n_weighted"):
+        if method == "majority":
+            rest = await strategies.majority(problem, policy, n=budget, first=plan.probe, **drawing)
+        else:
+            rest = await strategies.best_of_n(problem, policy, prm, n=budget, first=plan.probe, **drawing)
+        return replace(
+            rest,
+            solutions=probe.solutions + rest.solutions,
+            ended=probe.ended + rest.ended,
+            generated=probe.generated + rest.generated,
+            scored=probe.scored + rest.scored,
+        )
     run = {"beam_search": strategies.beam_search, "dvts": strategies.dvts}[method]
     found = await run(problem, policy, prm, n=budget - plan.probe, width=width, depth=depth, **drawing)
     return replace(found, generated=found.generated + probe.generated, scored=found.scored + probe.scored)

@@ -31,6 +31,8 @@ def read(path: str | Path) -> pd.DataFrame:
         raise InputError(f"{path} can't be read ({' '.join(str(error).split())}): name a figure's CSV") from None
     if missing := [name for name in NEEDED if name not in points]:
         raise InputError(f"{path} has no column {', '.join(missing)}: name the CSV of a figure of accuracy against N")
+    if points[points.n.notna()].duplicated(["method", "n"]).any():
+        raise InputError(f"{path} has several points for a method and N, such as quintiles: name another figure's CSV")
     return points
 
 

@@ -35,10 +35,14 @@ async def majority(
     temperature: float = 0.8,
     top_p: float = 1.0,
     max_tokens: int = 2048,
+    first: int = 0,
     seed: int,
 ) -> Search:
-    """N independent solutions, for a vote (tts.voting). Sample i is the same for every n, and in best_of_n."""
-    check_sampling(n=n, temperature=temperature, top_p=top_p, max_tokens=max_tokens)
+    """N independent solutions, for a vote (tts.voting). Sample i is the same for every n, and in best_of_n.
+
+    first: only samples first ... n - 1, where those before have been drawn already.
+    """
+    check_sampling(n=n - first, temperature=temperature, top_p=top_p, max_tokens=max_tokens)
     prompt = policy.prompt(problem.text)
 
     async def draw(i: int) -> Solution:
@@ -53,7 +57,7 @@ async def majority(
         return Solution(drawn.text, steps, [], count_tokens(drawn), drawn.logprob, drawn.finish, path=(i,))
 
     # 1. Draw N independent solutions.
-    solutions = await together(draw(i) for i in range(n))
+    solutions = await together(draw(i) for i in range(first, n))
 
     _, limit = cut_at(policy, prompt, max_tokens)
     ended = ["finished" if solution.finish == "end" else limit for solution in solutions]
@@ -70,6 +74,7 @@ async def best_of_n(
     temperature: float = 0.8,
     top_p: float = 1.0,
     max_tokens: int = 2048,
+    first: int = 0,
     seed: int,
 ) -> Search:
     """The solutions of majority() with a score a step: what vanilla and weighted Best-of-N choose from (tts.voting).
@@ -79,7 +84,7 @@ async def best_of_n(
     """
     # 1. Draw N independent solutions.
     search = await majority(
-        problem, policy, n=n, temperature=temperature, top_p=top_p, max_tokens=max_tokens, seed=seed
+        problem, policy, n=n, temperature=temperature, top_p=top_p, max_tokens=max_tokens, first=first, seed=seed
     )
     # 2. Score every step of each.
     distinct = {solution.text: solution for solution in search.solutions if solution.steps}

@@ -77,9 +77,11 @@ class Usage:
 
 
 def size_of(engine: object) -> Size | None:
-    """The size of a policy's or scorer's model; None for one that has no config, such as a scripted one."""
-    model = getattr(engine, "model", None)
-    return Size.of(model.config) if model is not None else None
+    """The size of a policy's or scorer's model; None where FLOPs aren't known: scripted, or not of the Llama kind."""
+    try:
+        return Size.of(engine.model.config)
+    except (AttributeError, InputError):
+        return None
 
 
 def measured(policy: object = None, prm: object = None) -> Usage:
@@ -89,11 +91,11 @@ def measured(policy: object = None, prm: object = None) -> Usage:
     """
     decoding, scoring = (getattr(engine, "counts", {}) for engine in (policy, prm))
     policy_flops = prm_flops = 0
-    if decoding:
+    if decoding and (size := size_of(policy)):
         tokens = decoding["decoded"] + decoding["prefilled"]
-        policy_flops = Size.of(policy.model.config)._flops(tokens, decoding["attended"], decoding["decoded"])
-    if scoring:
-        prm_flops = Size.of(prm.model.config)._flops(scoring["scored"], scoring["attended"], 0)
+        policy_flops = size._flops(tokens, decoding["attended"], decoding["decoded"])
+    if scoring and (size := size_of(prm)):
+        prm_flops = size._flops(scoring["scored"], scoring["attended"], 0)
     return Usage(
         decoded=decoding.get("decoded", 0),
         prefilled=decoding.get("prefilled", 0),
