@@ -135,6 +135,15 @@ PRM_LEGEND = (
 )
 
 
+def prm_command(name: str, facts: dict[str, object]) -> str:
+    """The arguments of tts.tiny.train that a reward model was trained with."""
+    counts = " ".join(str(facts["problems"].get(size, 0)) for size in POLICIES)
+    return (
+        f"prm --name {name} --base {facts['base']} --layers {facts['layers']} --tokens {facts['tokens']} "
+        f"--problems {counts} --made {facts['made']}"
+    )
+
+
 def write_card(folder: Path, table: str) -> None:
     """The model card: what the model is, its table, how it was trained."""
     facts = json.loads((folder / "training.json").read_text())
@@ -152,7 +161,7 @@ def write_card(folder: Path, table: str) -> None:
         table=table,
         legend=POLICY_LEGEND if policy else PRM_LEGEND,
         facts="\n".join(f"| {key} | {value} |" for key, value in facts.items()),
-        command=folder.name.replace("-", " ") if policy else f"prm --name {folder.name}",
+        command=folder.name.replace("-", " ") if policy else prm_command(folder.name, facts),
     )
     (folder / "README.md").write_text(text)
 
