@@ -125,3 +125,11 @@ def test_budgets_of_searches():
     ]
     with pytest.raises(InputError, match="n_max is 3: the smallest budget"):
         powers_of_four(3)
+
+
+def test_equal_values_have_an_interval_around_them():
+    for value in (0.1, 1 / 3, 0.7):
+        for count in (3, 10, 199, 200):
+            mean, low, high = mean_interval(np.full(count, value))
+            assert low <= mean <= high
+            assert high - low < 1e-9

@@ -126,4 +126,5 @@ def mean_interval(values: np.ndarray, *, level: float = 0.95, resamples: int = 2
     counts = rng.multinomial(len(values), np.full(len(values), 1 / len(values)), size=resamples) / len(values)
     means = np.tensordot(counts, values, axes=1)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return np.stack([values.mean(axis=0), low, high])
+    mean = values.mean(axis=0)
+    return np.stack([mean, np.minimum(low, mean), np.maximum(high, mean)])  # rounding: equal values have no width
