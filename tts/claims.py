@@ -104,6 +104,9 @@ CLAIMS = {
 }
 
 
+COLUMNS = ["claim", "writeup", "part", "problems", "ours", "low", "high", "verdict"]
+
+
 def judge(rule: Rule, low: float, high: float) -> Verdict:
     """The verdict that an interval gives under a rule; accuracies and differences in [-1, 1]."""
     if rule in ("below", "flat"):  # mirror images
@@ -134,8 +137,7 @@ def rows(claim: str, differences: Mapping[str, np.ndarray]) -> pd.DataFrame:
         _, low, high = mean_interval(np.append(values, [1.0, -1.0]), level=1 - 0.05 / len(differences))
         ours = values.mean()
         table.append((claim, found.says, part, len(values), ours, low, high, judge(found.rule, low, high)))
-    columns = ["claim", "writeup", "part", "problems", "ours", "low", "high", "verdict"]
-    return pd.DataFrame(table, columns=columns)
+    return pd.DataFrame(table, columns=COLUMNS)
 
 
 def save(tables: Sequence[pd.DataFrame], *, notebook: str, figure: str, folder: str | Path) -> pd.DataFrame:
@@ -154,8 +156,7 @@ def save(tables: Sequence[pd.DataFrame], *, notebook: str, figure: str, folder: 
 
 def show(found: pd.DataFrame) -> object:
     """The rows as a notebook displays them."""
-    columns = ["claim", "writeup", "part", "problems", "ours", "low", "high", "verdict"]
-    return found[columns].style.format("{:+.1%}", subset=["ours", "low", "high"]).hide(axis="index")
+    return found[COLUMNS].style.format("{:+.1%}", subset=["ours", "low", "high"]).hide(axis="index")
 
 
 def read(folder: str | Path) -> pd.DataFrame:

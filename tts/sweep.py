@@ -16,7 +16,6 @@ from tts.prm import StepScorer
 from tts.problems import Problem
 from tts.store import Store
 from tts.strategies import beam_search, dvts
-from tts.tree import Search
 
 RULES = {"majority": "majority", "best_of_n_vanilla": "vanilla", "best_of_n_weighted": "weighted"}
 
@@ -25,16 +24,12 @@ RULES = {"majority": "majority", "best_of_n_vanilla": "vanilla", "best_of_n_weig
 class Sweep:
     """One policy and one PRM on P problems."""
 
-    problems: list[str]  # their ids
-    policy: str
-    prm: str
     ns: list[int]  # 1, 2, 4, ... n_max: where the independent samples have points
     budgets: list[int]  # 4, 16, 64, ...: where all methods have
     curves: dict[str, np.ndarray]  # majority, best_of_n_vanilla, best_of_n_weighted: (P, len(ns)) in [0, 1]
     accuracy: dict[str, np.ndarray]  # these, beam_search and dvts: (P, len(budgets)) in [0, 1]
     graded: pd.DataFrame  # the n_max samples a problem that the curves come from
     aside: pd.DataFrame  # n_difficulty more a problem, which no curve has seen
-    searches: dict[str, dict[int, list[Search | None]]]  # beam_search and dvts, by budget
     oracle: np.ndarray  # (P,) pass@1 of the samples aside; empty where there are none
     predicted: np.ndarray  # (P,) mean reduced PRM score of the same samples, for which no label is used
 
@@ -97,21 +92,7 @@ async def sweep(
         codes, gold = vote_codes(graded[aside], problems)
         oracle = (codes == gold[:, None]).mean(axis=1)
         predicted = score_array(graded[aside], problems, reduction).mean(axis=1)
-    ids = [problem.id for problem in problems]
-    return Sweep(
-        ids,
-        policy.name,
-        prm.name,
-        ns,
-        budgets,
-        curves,
-        accuracy,
-        graded[~aside],
-        graded[aside],
-        searches,
-        oracle,
-        predicted,
-    )
+    return Sweep(ns, budgets, curves, accuracy, graded[~aside], graded[aside], oracle, predicted)
 
 
 def _voted(graded: pd.DataFrame, problems: Sequence[Problem], reduction: str) -> np.ndarray:
