@@ -143,12 +143,13 @@ def rows(claim: str, differences: Mapping[str, np.ndarray]) -> pd.DataFrame:
 def save(tables: Sequence[pd.DataFrame], *, notebook: str, figure: str, folder: str | Path) -> pd.DataFrame:
     """Write a notebook's rows to folder/claims-NN.csv, for the ledger, and return them; no rows write nothing.
 
-    notebook: its number, "01"; figure: the name of the figure that shows it.
+    notebook: its number, "01"; figure: the name of the figure that shows them, for rows that have no column `figure`.
     """
     tables = [table for table in tables if len(table)]
     if not tables:
         return rows("1a", {}).assign(figure="", notebook="")
-    found = pd.concat(tables, ignore_index=True).assign(figure=figure, notebook=notebook)
+    tables = [table if "figure" in table else table.assign(figure=figure) for table in tables]
+    found = pd.concat(tables, ignore_index=True).assign(notebook=notebook)
     Path(folder).mkdir(parents=True, exist_ok=True)
     found.to_csv(Path(folder) / f"claims-{notebook}.csv", index=False, float_format="%.6g", lineterminator="\n")
     return found

@@ -78,6 +78,41 @@ def label_right(ax: Axes, heights: Mapping[str, float], *, gap: float = 4.5) -> 
         ax.annotate(label, (1.01, last), xycoords=("axes fraction", "data"), va="center", fontsize=8)
 
 
+def draw_curves(
+    ax: Axes,
+    points: pd.DataFrame,
+    *,
+    x: str = "n",
+    looks: Mapping[str, Mapping[str, object]] | None = None,
+    bars: Sequence[str] = ("beam_search", "dvts"),
+    apart: float = 0.0,
+) -> None:
+    """Accuracy over N with 95 % intervals: lines with bands, and the methods in `bars` as points with error bars.
+
+    points: columns method, x, accuracy, low, high in [0, 1], as tts.curves.intervals makes them. looks: method ->
+    keyword arguments of `ax.plot` in place of STRATEGIES' own. apart: so many doublings of x between methods in `bars`,
+    so that their error bars can be told apart.
+    """
+    shown = [method for method in bars if (points.method == method).any()]
+    for method, rows in points.groupby("method", sort=False):
+        look = {**STRATEGIES[method].line, **(looks or {}).get(method, {})} if method in STRATEGIES else looks[method]
+        height, low, high = 100 * rows.accuracy, 100 * rows.low, 100 * rows.high
+        if method in bars:
+            at = rows[x] * 2 ** (apart * (shown.index(method) - (len(shown) - 1) / 2))
+            ax.errorbar(at, height, [height - low, high - height], capsize=3, elinewidth=1.2, zorder=4, **look)
+        else:
+            ax.plot(rows[x], height, **look)
+            ax.fill_between(rows[x], low, high, color=look["color"], alpha=0.12, lw=0)
+
+
+def greedy_lines(ax: Axes, lines: pd.DataFrame) -> None:
+    """Greedy baselines as dashed lines across ax, named in the margin: columns method (the label) and accuracy."""
+    for height in 100 * lines.accuracy:
+        ax.axhline(height, color=STRATEGIES["greedy"].color, ls="--", lw=1.2, zorder=1)
+    low, high = ax.get_ylim()
+    label_right(ax, dict(zip(lines.method, 100 * lines.accuracy, strict=True)), gap=0.045 * (high - low))
+
+
 def difficulty_bars(ax: Axes, points: pd.DataFrame) -> None:
     """Accuracy by quintile and budget: a slot for each budget in each quintile, the methods overlaid in it.
 

@@ -271,17 +271,18 @@ class Forced:
 
     def __init__(self, policy: ModelPolicy, problem: Problem, depth: int) -> None:
         self._policy, self._depth = policy, depth
-        self._begin = len(policy.prompt(problem.text))
+        prompt = policy.prompt(problem.text)
+        self._begin, self._word = len(prompt), prompt[len(prompt) // 2]
         self.name, self.context, self.prompt = policy.name, policy.context, policy.prompt
 
     async def sample(self, prefix: Sequence[int], *, seed: int, **_: object) -> Completion:
-        """A step that the policy really decodes: where it ends the turn too early it goes on, with another seed."""
+        """A step that the policy really decodes: where it ends the turn too early it goes on after a word put there."""
         ids: tuple[int, ...] = ()
         while len(ids) < STEP_TOKENS:
             drawn = await self._policy.sample(
                 (*prefix, *ids), seed=seed, temperature=HOT, max_tokens=STEP_TOKENS - len(ids)
             )
-            ids, seed = ids + drawn.token_ids, seed + 1
+            ids, seed = (ids + drawn.token_ids + (self._word,))[:STEP_TOKENS], seed + 1
         last = len(prefix) + STEP_TOKENS == self._begin + STEP_TOKENS * self._depth
         text = self._policy.model.decode(ids).strip() or "0"
         return Completion(ids, f"{text}\n\n", drawn.logprob, "end" if last else "stop")
