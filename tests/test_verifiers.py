@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 from tts.errors import InputError
-from tts.verifiers import auc, calibration, calibration_error, finds_error, pooled_auc, until_error, within_auc
+from tts.verifiers import (
+    auc,
+    blurred,
+    calibration,
+    calibration_error,
+    finds_error,
+    pooled_auc,
+    until_error,
+    within_auc,
+)
 
 NAN = float("nan")
 
@@ -129,6 +138,56 @@ def test_the_first_error_is_found_where_it_is_or_not_at_all():
     right = [[True, True], [True, False, False], [True, False], [True, False], [True, True], []]
     assert finds_error(scores, right).tolist() == [True, True, False, False, False, True]
     assert finds_error(scores, right, threshold=0.2).tolist() == [True, False, False, False, True, True]
+
+
+def test_no_blur_gives_the_scores_back():
+    scores = np.array([[0.0, 0.25, 1.0], [0.5, NAN, 1e-9]])
+    found = blurred(scores, 0, seed=3)
+    assert np.array_equal(found, scores, equal_nan=True)
+    assert found is not scores
+
+
+def test_a_blurred_score_by_hand():
+    """In odds: noise z multiplies score / (1 - score) by e^z, the same z for the same seed whatever the score."""
+    z = np.random.default_rng(5).normal(0, 2.0, (1, 2))
+    odds = np.array([[3.0, 1.0]]) * np.exp(z)  # of the scores 0.75 and 0.5
+    assert np.allclose(blurred(np.array([[0.75, 0.5]]), 2.0, seed=5), odds / (1 + odds))
+
+
+def test_a_blurred_score_stays_a_score():
+    scores = np.array([0.0, 1.0, NAN, 1e-12, 0.5] * 400)
+    found = blurred(scores, 8.0, seed=0)
+    assert (found[0::5] == 0).all()  # no score stays none
+    assert (found[1::5] < 0.5).any()  # noise reaches a score of 1 too
+    assert np.isnan(found[2::5]).all()
+    kept = found[~np.isnan(found)]
+    assert ((kept >= 0) & (kept <= 1)).all()
+
+
+def test_blur_is_seeded_and_independent_between_solutions():
+    scores = np.full((2, 3), 0.5)
+    assert np.array_equal(blurred(scores, 1.0, seed=1), blurred(scores, 1.0, seed=1))
+    assert not np.array_equal(blurred(scores, 1.0, seed=1), blurred(scores, 1.0, seed=2))
+    assert len(np.unique(blurred(scores, 1.0, seed=1))) == scores.size
+
+
+def test_blur_wears_the_ranking_down_to_a_coin():
+    correct = np.tile(np.arange(100) < 40, (50, 1))
+    scores = np.where(correct, 0.9, 0.1)  # logits 2 ln 9 = 4.4 apart
+    aucs = [within_auc(blurred(scores, sd, seed=0), correct).mean() for sd in (0.0, 1.0, 4.0, 100.0)]
+    assert aucs[0] == 1.0
+    assert aucs == sorted(aucs, reverse=True)
+    assert aucs[2] == pytest.approx(0.781, abs=0.02)  # Phi(4.39 / (4 sqrt 2)) of two normal scores
+    assert aucs[3] == pytest.approx(0.5, abs=0.03)
+
+
+def test_blur_refuses_what_it_can_not_blur():
+    with pytest.raises(InputError, match="sd is -1"):
+        blurred(np.array([0.5]), -1, seed=0)
+    with pytest.raises(InputError, match="sd is nan"):
+        blurred(np.array([0.5]), NAN, seed=0)
+    with pytest.raises(InputError, match=r"\[0, 1\]"):
+        blurred(np.array([0.5, 1.2]), 1, seed=0)
 
 
 def test_arrays_that_do_not_fit_are_refused():

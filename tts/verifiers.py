@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.special import expit, logit
 from scipy.stats import rankdata
 
 from tts.errors import InputError
@@ -124,6 +125,24 @@ def finds_error(
     found = [next((i for i, score in enumerate(row) if score < threshold), None) for row in scores]
     truth = [next((i for i, good in enumerate(row) if not good), None) for row in right]
     return np.array([a == b for a, b in zip(found, truth, strict=True)], dtype=bool)
+
+
+def blurred(scores: np.ndarray, sd: float, seed: int) -> np.ndarray:
+    """What a weaker verifier might have said: scores in [0, 1] with normal noise (sd) on their logits, same shape.
+
+    The noise is independent between scores and follows from seed; the larger sd, the less is left of their order. sd 0
+    gives the scores back. A score of 0 is that of a solution without one and stays 0. A score of 1, whose logit is
+    infinite, counts as the largest number below 1 that a float32 holds; NaN stays NaN.
+    """
+    scores = np.asarray(scores, dtype=float)
+    if not sd >= 0:
+        raise InputError(f"sd is {sd}: the noise needs a standard deviation of 0 or more")
+    if (scores < 0).any() or (scores > 1).any():
+        raise InputError("scores: only values in [0, 1] have a logit; reduce step scores before they are blurred")
+    if sd == 0:
+        return scores.copy()
+    noise = np.random.default_rng(seed).normal(0, sd, scores.shape)
+    return expit(logit(np.minimum(scores, 1 - 2**-24)) + noise)
 
 
 def _up_to_first_wrong(scores: Sequence[float], right: Sequence[bool]) -> list[tuple[float, bool]]:
