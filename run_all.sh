@@ -7,13 +7,14 @@ usage() {
   cat <<'END'
 Remake every figure of the notebooks: ./run_all.sh
 
-  ./run_all.sh [--profile NAME] [--only 01,03]   execute the notebooks
+  ./run_all.sh [--profile NAME] [--only 01,03] [--set NAME=VALUE]   execute the notebooks
   ./run_all.sh test [PYTEST OPTIONS]             lint and tests
   ./run_all.sh bench [OPTIONS]                   measure the engines
   ./run_all.sh clean [--store]                   remove what was made: environment, build, figures/local, caches;
                                                  the stored samples and scores only with --store
   --profile NAME    parameters from notebooks/profiles/NAME.yaml (default: default)
   --only 01,03      these notebooks alone
+  --set NAME=VALUE  one parameter in place of the profile's, such as n_max=128; may be given again
   --machine KIND    cpu, gpu or portable (no vLLM): which requirements-KIND.txt to install (default: by machine)
   --help            this text
 
@@ -28,6 +29,7 @@ value_of() { [ $# -ge 2 ] || fail "$1 needs a value; see ./run_all.sh --help" 2;
 
 # --- what is asked for -------------------------------------------------------------------------------------------
 command=run profile=default only= machine= with_store=no
+settings=()
 case ${1:-} in test | bench | clean) command=$1; shift ;; esac
 while [ $# -gt 0 ]; do
   case $1 in
@@ -35,6 +37,7 @@ while [ $# -gt 0 ]; do
     --machine) machine=$(value_of "$@"); shift 2 ;;
     --profile) [ $command = run ] || break; profile=$(value_of "$@"); shift 2 ;;
     --only) [ $command = run ] || break; only=$(value_of "$@"); shift 2 ;;
+    --set) [ $command = run ] || break; value=$(value_of "$@"); settings+=(--set "$value"); shift 2 ;;
     --store) [ $command = clean ] || break; with_store=yes; shift ;;
     *) break ;;
   esac
@@ -175,7 +178,7 @@ fi
 # --- run ---------------------------------------------------------------------------------------------------------
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" PYTHONNOUSERSITE=1
 case $command in
-  run) exec "$python" -m tts.runner --profile "$profile" --only "$only" ;;
+  run) exec "$python" -m tts.runner --profile "$profile" --only "$only" ${settings[@]+"${settings[@]}"} ;;
   bench) exec "$python" -m tts.bench "$@" ;;
   test)
     "$python" -m ruff check . && "$python" -m ruff format --check . || fail "ruff has complaints (see above)"

@@ -10,8 +10,8 @@ from tts.errors import InputError
 
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / "default.yaml").write_text("n: 64\ntemperature: 0.8\nname: xs\n")
-    (tmp_path / "full.yaml").write_text("n: 256\n")
+    (tmp_path / "default.yaml").write_text("n: 64\ntemperature: 0.8\nname: xs\nn_seeds: 1\nother_widths: ''\n")
+    (tmp_path / "full.yaml").write_text("n: 256\nn_seeds: 5\nother_widths: 2, 8\n")
     (tmp_path / "empty.yaml").write_text("# nothing changes\n")
     (tmp_path / "broken.yaml").write_text("n: [1\n")
     (tmp_path / "list.yaml").write_text("- n\n")
@@ -19,7 +19,7 @@ def folder(tmp_path):
 
 
 def test_load(folder):
-    assert profiles.load_profile("full", folder=folder) == {"n": 256}
+    assert profiles.load_profile("full", folder=folder) == {"n": 256, "n_seeds": 5, "other_widths": "2, 8"}
     assert profiles.load_profile("empty", folder=folder) == {}
 
 
@@ -45,6 +45,13 @@ def test_a_profile_that_can_not_be_read(folder, name, message):
         ({"n": 64, "another": 1}, ""),
         ({}, ""),
         ({"n": 256, "temperature": 0.8}, "full"),
+        ({"n": 256, "n_seeds": 5, "other_widths": "2, 8"}, "full"),
+        ({"n": 256, "n_seeds": 2, "other_widths": ""}, "full"),  # a part of its grid
+        ({"n": 256, "n_seeds": 2, "other_widths": "8"}, "full"),
+        ({"n": 256, "n_seeds": 6}, "local"),
+        ({"n": 256, "n_seeds": 0}, "local"),
+        ({"n": 256, "other_widths": "3"}, "local"),
+        ({"n": 64, "n_seeds": 2}, "local"),
         ({"n": 128}, "local"),
         ({"n": 256, "temperature": 1.0}, "local"),
     ],

@@ -1,10 +1,12 @@
 """The runner on toy notebooks, in kernels that really start: what is checked, what is copied, what a failure says."""
 
+import csv
 import os
 import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import nbformat
@@ -13,7 +15,7 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 from toys import PARAMETERS, files, make_notebook, make_repository, run
 
 from tts.errors import InputError
-from tts.runner import canonical, read_parameters
+from tts.runner import canonical, device, read_parameters
 
 
 @pytest.fixture
@@ -76,6 +78,47 @@ def test_other_parameters_write_other_folders_and_leave_the_notebook(repository)
     assert (repository / "figures" / "local" / "01_one.png").read_bytes() == b"picture 128"
     assert not list((repository / "figures").glob("*.*"))
     assert path.read_bytes() == edited
+
+
+def test_the_full_grid_says_how_each_notebook_was_made(repository):
+    make_notebook(repository, "01_one")
+    make_notebook(repository, "02_two")
+    for arguments in (["--set", "n_max=256"], ["--profile", "full", "--only", "02"]):
+        done = run(repository, *arguments)
+        assert done.returncode == 0, done.stderr
+    with (repository / "figures" / "full" / "runs.csv").open(newline="") as lines:
+        rows = {row["notebook"]: row for row in csv.DictReader(lines)}
+    assert set(rows) == {"01_one", "02_two"}
+    assert rows["01_one"]["parameters"] == "n_max=256"
+    assert rows["01_one"]["device"] == device()
+    assert rows["02_two"]["date"] == datetime.now(UTC).date().isoformat()
+    page = (repository / "figures" / "full" / "README.md").read_text()
+    assert "| 01_one |" in page
+    assert "![a](02_two.png)" in page
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("n_max", "--set n_max: give name=value"),
+        ("n_max=many", "--set: n_max is 'many', give a int"),
+        ("n_maxx=4", "--set: no notebook has a parameter 'n_maxx'"),
+    ],
+)
+def test_a_setting_that_no_notebook_takes_is_one_line(repository, change, message):
+    make_notebook(repository, "01_one")
+    done = run(repository, "--set", change)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_settings_take_the_place_of_the_profiles(repository):
+    make_notebook(repository, "01_one", "print(n_max, temperature, problems)")
+    done = run(repository, "--profile", "smoke", "--set", "problems=7", "--set", "temperature=1")
+    assert done.returncode == 0, done.stderr
+    notebook = nbformat.read(repository / "build" / "smoke" / "01_one.ipynb", as_version=4)
+    assert "4 1 7\n" in [out.get("text") for cell in notebook.cells for out in cell.get("outputs", [])]
 
 
 def test_failing_cell_is_shown_and_nothing_is_copied(repository):

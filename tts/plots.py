@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -180,6 +181,8 @@ def gallery(folder: str | Path, *, notebooks: Sequence[Path] = ()) -> Path:
     folder = Path(folder)
     cells = {notebook: notebook.read_text(encoding="utf-8") for notebook in notebooks}
     parts = ["# Figures\n", "Made by the notebooks; each also as SVG, with the plotted points as CSV.\n"]
+    if (folder / "runs.csv").exists():
+        parts.append(_runs(folder / "runs.csv"))
     for sidecar in sorted(folder.glob("*.json")):
         name, words = sidecar.stem, json.loads(sidecar.read_text(encoding="utf-8"))
         parts.append(f"## {name}\n")
@@ -192,6 +195,18 @@ def gallery(folder: str | Path, *, notebooks: Sequence[Path] = ()) -> Path:
     page = folder / "README.md"
     page.write_text("\n".join(parts), encoding="utf-8")
     return page
+
+
+def _runs(file: Path) -> str:
+    """The table of how each notebook was run (tts.runner.note_runs) in Markdown."""
+    with file.open(encoding="utf-8", newline="") as lines:
+        heads, *rows = csv.reader(lines)
+    about = (
+        "How they were made. *seconds* is the notebook's own time, which reads what is stored; *stored hours* is the "
+        "time that the engines needed for all that is in that store. Parameters: those that differ from the cells'.\n"
+    )
+    table = [heads, ["---"] * len(heads), *rows]
+    return about + "\n" + "\n".join("| " + " | ".join(row) + " |" for row in table) + "\n"
 
 
 def _one_line(text: str) -> str:

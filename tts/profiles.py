@@ -10,6 +10,9 @@ from tts.errors import InputError
 
 Parameters = dict[str, object]
 
+# Of these the full grid may be run in part, as far as the hours allow: fewer seeds, smaller N of the second policy, ...
+PARTS = ("n_seeds", "second_n_max", "other_widths")
+
 _ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -69,7 +72,8 @@ def figures_folder(parameters: Mapping[str, object], *, profiles: Path | None = 
     """Where a notebook with these variables (its `globals()`) writes its figures.
 
     Only a run with the parameters of the default profile writes the committed figures. The base is $TTS_FIGURES, or the
-    repository's figures/, or ./figures: default -> base, the `full` profile -> base/full, anything else -> base/local.
+    repository's figures/, or ./figures: default -> base, the `full` profile or a part of its grid (PARTS) -> base/full,
+    anything else -> base/local.
     """
     base = Path(os.environ.get("TTS_FIGURES") or (repository() or Path()) / "figures")
     return base / figures_subfolder(parameters, profiles=profiles)
@@ -85,7 +89,16 @@ def figures_subfolder(parameters: Mapping[str, object], *, profiles: Path | None
         full = default | load_profile("full", folder=profiles)
     except InputError:
         return "local"
-    return "full" if all(value == full[name] for name, value in ours.items()) else "local"
+    return "full" if all(_covers(full[name], value, name) for name, value in ours.items()) else "local"
+
+
+def _covers(whole: object, value: object, name: str) -> bool:
+    """Whether the `full` profile's value of a parameter holds this one: is it, or has it as a part of the grid."""
+    if name not in PARTS or type(whole) is not type(value):
+        return value == whole
+    if isinstance(value, str):
+        return set(value.replace(",", " ").split()) <= set(whole.replace(",", " ").split())
+    return 1 <= value <= whole
 
 
 def store_folder(value: str = "store") -> Path:

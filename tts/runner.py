@@ -1,10 +1,11 @@
 """What run_all.sh does once the environment stands: execute the notebooks, keep what they made only if all succeeded.
 
-    python -m tts.runner [--profile NAME] [--only 01,03]
+    python -m tts.runner [--profile NAME] [--only 01,03] [--set NAME=VALUE]
 
 Each notebook runs in a fresh kernel of this very Python, in build/PROFILE/. A run with the parameters of the committed
 cells ends with the executed notebooks copied to notebooks/ and their figures to figures/; a run with any other
-parameters leaves its notebooks in the build folder and its figures in figures/full/ or figures/local/.
+parameters leaves its notebooks in the build folder and its figures in figures/full/ or figures/local/. The full grid is
+hours of work, so figures/full/runs.csv says when, where and with which parameters each notebook ran last.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import ast
 import json
 import logging
 import os
+import platform
 import re
 import shutil
 import signal
@@ -21,9 +23,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from tts.errors import InputError
@@ -80,6 +83,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tts.runner", description="Execute the notebooks in order.")
     parser.add_argument("--profile", default="default", help="a file of notebooks/profiles, without .yaml")
     parser.add_argument("--only", default="", metavar="NN", help="these notebooks alone, by number: 01,03")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="one parameter in place of the profile's"
+    )
     options = parser.parse_args(argv)
     root = repository()
     if root is None:
@@ -88,7 +94,7 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     jobs: list[Job] = []
     try:
-        jobs = plan(profile=options.profile, only=options.only)
+        jobs = plan(profile=options.profile, only=options.only, changes=options.set)
         with environment(root):
             for job in jobs:
                 execute(job)
@@ -148,14 +154,19 @@ def read_parameters(notebook: Path) -> dict[str, Parameter]:
     return parameters
 
 
-def plan(*, profile: str, only: str = "") -> list[Job]:
-    """Which notebooks run with what, everything checked that can be checked before a kernel starts."""
-    changes = load_profile(profile)
+def plan(*, profile: str, only: str = "", changes: Sequence[str] = ()) -> list[Job]:
+    """Which notebooks run with what, everything checked that can be checked before a kernel starts.
+
+    changes: "name=value" each, the value as YAML; they take the place of the profile's.
+    """
+    asked = _read_changes(changes)
+    profiled = load_profile(profile)
     sources = sorted(Path("notebooks").glob("[0-9][0-9]_*.ipynb"))
     if not sources:
         raise InputError("there is no notebook notebooks/NN_name.ipynb")
     cells = {source: read_parameters(source) for source in sources}
-    _check_profile(profile, changes, cells)
+    _check_profile(f"profile {profile}", profiled, cells)
+    _check_profile("--set", asked, cells)
     numbers = [number.strip().zfill(2) for number in only.split(",") if number.strip()]
     for number in numbers:
         if not any(source.name.startswith(f"{number}_") for source in sources):
@@ -167,9 +178,9 @@ def plan(*, profile: str, only: str = "") -> list[Job]:
         if numbers and source.name[:2] not in numbers:
             continue
         cell = {name: parameter.value for name, parameter in cells[source].items()}
-        injected = {name: value for name, value in changes.items() if name in cell and cell[name] != value}
-        if profile == "default":
-            injected = {}  # the cell rules: a reader's edit of it is a run of its own
+        # In the default profile the cell rules: a reader's edit of it is a run of its own.
+        wanted = ({} if profile == "default" else profiled) | asked
+        injected = {name: value for name, value in wanted.items() if name in cell and cell[name] != value}
         jobs.append(
             Job(
                 source=source,
@@ -182,14 +193,28 @@ def plan(*, profile: str, only: str = "") -> list[Job]:
     return jobs
 
 
-def _check_profile(profile: str, changes: Mapping[str, object], cells: Mapping[Path, Mapping[str, Parameter]]) -> None:
-    where = f"profile {profile}"
+def _read_changes(changes: Sequence[str]) -> Parameters:
+    import yaml
+
+    known, found = load_profile("default") if changes else {}, {}
+    for change in changes:
+        name, equals, value = change.partition("=")
+        if not equals or not name:
+            raise InputError(f"--set {change}: give name=value, such as n_max=128")
+        try:
+            found[name] = value if isinstance(known.get(name), str) else yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise InputError(f"--set {change}: {value!r} can't be read, give such as {known.get(name)!r}") from None
+    return found
+
+
+def _check_profile(where: str, changes: Mapping[str, object], cells: Mapping[Path, Mapping[str, Parameter]]) -> None:
     known = load_profile("default")
     for name, value in changes.items():
         having = [cell[name] for cell in cells.values() if name in cell]
         for parameter in having:
             _check_type(parameter, value, where=where)
-        if not having and (profile != "default" or name not in known):
+        if not having and (where != "profile default" or name not in known):
             listed = sorted({f"{item.name}: {item.type}" for cell in cells.values() for item in cell.values()})
             raise InputError(f"{where}: no notebook has a parameter {name!r}; there are {', '.join(listed) or 'none'}")
 
@@ -345,11 +370,58 @@ def keep(jobs: list[Job]) -> dict[str, int]:
         if not job.destination:
             job.source.write_text(canonical(job.built), encoding="utf-8")
     for folder in sorted({target.parent for target in made}):
+        if folder.name == "full":
+            note_runs(folder, [job for job in jobs if job.destination == "full"])
         gallery(folder, notebooks=sorted(Path("notebooks").glob("[0-9][0-9]_*.ipynb")))
     if Path("README.md").exists() and any(job.destination in ("", "full") for job in jobs):
         update_readme(Path("README.md"), "figures")
     pictures = [path for path in made.values() if path.suffix == ".png"]
     return {job.name: sum(job.figures in path.parents for path in pictures) for job in jobs}
+
+
+def note_runs(folder: Path, jobs: Sequence[Job]) -> None:
+    """Write down in folder/runs.csv how each notebook was run, one row each; rows of other notebooks stay."""
+    import pandas as pd
+
+    file = folder / "runs.csv"
+    rows = [
+        {
+            "notebook": job.name,
+            "date": datetime.now(UTC).date().isoformat(),
+            "seconds": round(job.seconds),
+            "stored hours": round(sum(map(_stored_seconds, _stores([job]))) / 3600, 1),
+            "device": device(),
+            "parameters": ", ".join(f"{name}={value}" for name, value in job.parameters.items()),
+        }
+        for job in jobs
+    ]
+    table = pd.DataFrame(rows)
+    if file.exists():
+        before = pd.read_csv(file)
+        table = pd.concat([before[~before.notebook.isin(table.notebook)], table])
+    table.sort_values("notebook").to_csv(file, index=False, lineterminator="\n")
+
+
+def device() -> str:
+    """What the engines run on here: the GPU if there is one, else the CPU, with its name."""
+    try:
+        command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        names = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\n")
+        return " + ".join(name.strip() for name in names if name.strip())
+    except (OSError, subprocess.CalledProcessError):
+        pass
+    try:
+        named = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
+    except OSError:
+        named = None
+    return f"{os.cpu_count()} cores, {named.group(1).strip() if named else platform.machine()}"
+
+
+def _stored_seconds(folder: Path) -> float:
+    """Engines' working time on record in a store (tts.runs writes it); runs beside each other add up."""
+    from tts.store import Store
+
+    return sum(record.get("seconds", 0.0) for record in Store(folder).table("usage", {}).read().values())
 
 
 def summary(jobs: list[Job], figures: Mapping[str, int], stores: list[Path]) -> str:
