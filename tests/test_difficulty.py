@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from tts.difficulty import by_quintile, edges, expected_misplaced, place, quintiles, wilson
+from tts.difficulty import by_quintile, edges, expected_misplaced, place, power, quintiles, wilson
 from tts.errors import InputError
 
 
@@ -83,3 +83,27 @@ def test_accuracy_by_quintile():
         by_quintile({"dvts": np.zeros((3, 2))}, quintile, [4, 16])
     with pytest.raises(InputError, match="a quintile has no problems"):
         by_quintile({"dvts": np.zeros((3, 2))}, np.array([1, 2, 3]), [4, 16])
+
+
+def test_power_by_hand():
+    """Eight problems a quintile, half of them +0.5 and half -0.5; with +1 and -1 beside them the variance is 0.4."""
+    quintile = np.repeat([1, 2, 3, 4, 5], 8)
+    found = power(np.tile([0.5, -0.5], 20), quintile, effect=0.1, level=0.95, chance=0.5)
+    assert found.problems.tolist() == [8] * 5
+    assert found.error.to_numpy() == pytest.approx(0.2)  # sqrt(0.4 / 10)
+    assert found.detectable.to_numpy() == pytest.approx(1.959964 * 0.2)  # at chance 0.5 the interval's half width
+    assert found.needed.tolist() == [154] * 5  # 1.96^2 x 0.4 / 0.1^2 = 153.7
+    assert (power(np.tile([0.5, -0.5], 20), quintile).detectable > found.detectable).all()
+    assert (power(np.zeros(40), quintile).error > 0).all()  # equal differences prove nothing
+    with pytest.raises(InputError, match="quintile 5 has no problems"):
+        power(np.zeros(4), np.array([1, 2, 3, 4]))
+
+
+def test_power_against_simulation():
+    """Differences drawn around the detectable one are found about as often as promised."""
+    rng = np.random.default_rng(0)
+    quintile = np.repeat([1, 2, 3, 4, 5], 100)
+    shift = power(rng.normal(0, 0.3, 500), quintile).detectable.mean()
+    drawn = rng.normal(shift, 0.3, (4000, 100))
+    found = drawn.mean(axis=1) > 1.96 * drawn.std(axis=1) / 10
+    assert 0.78 < found.mean() < 0.92  # the problem more each way makes it a little more

@@ -17,6 +17,8 @@ from tts.optimal import (
     fit_plan,
     in_sample,
     per_problem,
+    reductions_of,
+    widths_of,
 )
 from tts.strategies import beam_search, best_of_n, majority
 
@@ -57,6 +59,45 @@ def test_too_few_problems_for_two_folds():
         choose(np.zeros((2, 4, 1)), np.array([1, 2, 3, 4]))
     with pytest.raises(InputError, match="the same ones"):
         choose(np.zeros((2, 4, 1)), QUINTILE)
+
+
+def test_a_method_without_a_budget_is_not_chosen_there():
+    """Method 1 is right everywhere but has no accuracy at the first budget."""
+    accuracy = np.zeros((2, 20, 2))
+    accuracy[1] = [np.nan, 1.0]
+    accuracy[0, :, 0] = 0.25
+    assert choose(accuracy, QUINTILE).tolist() == [[0, 1]] * 5
+    for measured in (in_sample, cross_fitted, best_single):
+        assert measured(accuracy, QUINTILE).tolist() == [[0.25, 1.0]] * 20
+    assert per_problem(accuracy).tolist() == [[0.25, 1.0]] * 20
+
+
+def test_the_lists_of_a_wider_choice():
+    assert widths_of(4, "") == [4]
+    assert widths_of(4, " 2,8 ") == [4, 2, 8]
+    assert widths_of(4, "2, 4") == [4, 2]  # the width itself may be named too
+    assert reductions_of("last", "") == ["last"]
+    assert reductions_of("min", "min, prod, mean") == ["min", "prod", "mean"]
+
+
+@pytest.mark.parametrize(
+    ("read", "text", "message"),
+    [
+        (lambda text: widths_of(4, text), "2, x", 'other_widths is "2, x": give whole numbers'),
+        (lambda text: widths_of(4, text), "2, 0", "of 1 or more"),
+        (lambda text: widths_of(4, text), "2.5", "whole numbers"),
+        (lambda text: widths_of(4, text), "-2", "whole numbers"),
+        (lambda text: widths_of(4, text), "2,", "nothing between two commas"),
+        (lambda text: widths_of(4, text), "2, 8, 2", "other_widths has 2 twice"),
+        (lambda text: reductions_of("last", text), "min, max", "other_reductions has 'max': choose from last, min"),
+        (lambda text: reductions_of("last", text), "min, min", "other_reductions has min twice"),
+        (lambda text: reductions_of("last", text), ",", "nothing between two commas"),
+    ],
+)
+def test_bad_lists_end_in_one_line(read, text, message):
+    with pytest.raises(InputError, match=message) as caught:
+        read(text)
+    assert "\n" not in str(caught.value)
 
 
 def plan(method, *, probe=2):

@@ -61,7 +61,7 @@ def expected_misplaced(rate: np.ndarray, samples: int, *, draws: int = 200, seed
 def wilson(right: np.ndarray, total: np.ndarray, *, level: float = 0.95) -> np.ndarray:
     """Share with its Wilson interval (3, ...): what a share over few problems needs. right may be a sum of fractions.
 
-    Source: Wilson 1927; with fractions (accuracies averaged over draws) it is a little wider than it has to be.
+    Source: Wilson 1927; with fractions (accuracies averaged over draws or seeds) it is wider than it has to be.
     """
     right, total = np.broadcast_arrays(np.asarray(right, float), np.asarray(total, float))
     if (total <= 0).any():
@@ -89,3 +89,29 @@ def by_quintile(accuracy: Mapping[str, np.ndarray], quintile: np.ndarray, budget
                 members = values[quintile == q, i]
                 rows.append((q, n, method, len(members), *wilson(members.sum(), len(members))))
     return pd.DataFrame(rows, columns=["quintile", "n", "method", "problems", "accuracy", "low", "high"])
+
+
+def power(
+    difference: np.ndarray,
+    quintile: np.ndarray,
+    *,
+    effect: float = 0.05,
+    level: float = 0.95,
+    chance: float = 0.8,
+) -> pd.DataFrame:
+    """How large a paired difference could be told from 0, one row a quintile; difference (P,) of values in [-1, 1].
+
+    Columns: problems; error, the standard error of the quintile's mean difference; detectable, the true difference
+    whose interval at this level leaves 0 out with this chance; needed, about how many problems a quintile it takes for
+    `effect`. All from the spread that the data have, with one problem more each way, as the ledger's intervals have
+    (tts.claims.rows): equal differences of a few problems are no proof that there is no spread.
+    """
+    z = norm.ppf((1 + level) / 2) + norm.ppf(chance)
+    rows = []
+    for q in QUINTILES:
+        members = np.append(difference[quintile == q], [1.0, -1.0])
+        if len(members) < 3:
+            raise InputError(f"quintile {q} has no problems: give more problems")
+        error = members.std() / len(members) ** 0.5
+        rows.append((q, len(members) - 2, error, z * error, int(np.ceil((z * members.std() / effect) ** 2))))
+    return pd.DataFrame(rows, columns=["quintile", "problems", "error", "detectable", "needed"]).set_index("quintile")

@@ -2,13 +2,15 @@
 
 theta*(q, N), the strategy that maximises the expected accuracy on question q under budget N, is approximated for each
 quintile of difficulty. Choosing and measuring on the same problems, as the writeup seems to do, flatters the choice;
-measuring on the other half does not. Accuracy is an array (methods, P, budgets) of values in [0, 1].
+measuring on the other half does not. Accuracy is an array (methods, P, budgets) of values in [0, 1]; NaN is a budget
+that a method has no accuracy at, for all problems alike: it is never chosen there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,8 +20,10 @@ from tts.errors import InputError
 from tts.policy import Policy
 from tts.prm import StepScorer
 from tts.problems import Problem
-from tts.reductions import reduce_scores
+from tts.reductions import REDUCTIONS, reduce_scores
 from tts.tree import Search
+
+T = TypeVar("T")
 
 METHODS = ("majority", "best_of_n_weighted", "beam_search", "dvts")  # ties go to the first, which is the cheapest
 
@@ -32,7 +36,13 @@ def choose(accuracy: np.ndarray, quintile: np.ndarray) -> np.ndarray:
     for q in QUINTILES:
         if not (quintile == q).any():
             raise InputError(f"quintile {q} has no problems: give more problems")
-    return np.stack([accuracy[:, quintile == q].mean(axis=1).argmax(axis=0) for q in QUINTILES])
+    return np.stack([_best(accuracy[:, quintile == q]) for q in QUINTILES])
+
+
+def _best(accuracy: np.ndarray) -> np.ndarray:
+    """The index of the method with the highest mean at each budget, (budgets,); NaN is below everything."""
+    mean = accuracy.mean(axis=1)
+    return np.where(np.isnan(mean), -np.inf, mean).argmax(axis=0)
 
 
 def follow(choice: np.ndarray, accuracy: np.ndarray, quintile: np.ndarray) -> np.ndarray:
@@ -68,14 +78,46 @@ def best_single(accuracy: np.ndarray, quintile: np.ndarray, *, splits: int = 100
     total = np.zeros(accuracy.shape[1:])
     for fold in _folds(quintile, splits=splits, seed=seed):
         for measured in (fold, ~fold):
-            method = accuracy[:, ~measured].mean(axis=1).argmax(axis=0)  # (budgets,)
+            method = _best(accuracy[:, ~measured])  # (budgets,)
             total[measured] += np.take_along_axis(accuracy[:, measured], method[None, None], axis=0)[0]
     return total / splits
 
 
 def per_problem(accuracy: np.ndarray) -> np.ndarray:
     """The best method for each single problem in hindsight, (P, budgets): an upper bound that no rule can follow."""
-    return accuracy.max(axis=0)
+    return np.fmax.reduce(accuracy)
+
+
+def widths_of(width: int, others: str) -> list[int]:
+    """The widths M of a wider choice: width first, then those that others lists, such as "2, 8"; it may be empty."""
+    words = _listed("other_widths", others)
+    if not all(word.isdecimal() and int(word) >= 1 for word in words):
+        raise InputError(f'other_widths is "{others}": give whole numbers of 1 or more, such as "2, 8", or nothing')
+    return _once("other_widths", width, [int(word) for word in words])
+
+
+def reductions_of(reduction: str, others: str) -> list[str]:
+    """The reductions of a wider choice: reduction first, then those that others lists (tts.reductions)."""
+    words = _listed("other_reductions", others)
+    for word in words:
+        if word not in REDUCTIONS:
+            raise InputError(f"other_reductions has {word!r}: choose from {', '.join(REDUCTIONS)}, or give nothing")
+    return _once("other_reductions", reduction, words)
+
+
+def _listed(name: str, text: str) -> list[str]:
+    words = [word.strip() for word in text.split(",")] if text.strip() else []
+    if not all(words):
+        raise InputError(f'{name} is "{text}": there is nothing between two commas')
+    return words
+
+
+def _once(name: str, first: T, others: list[T]) -> list[T]:
+    """first, then the others; that they name first too does no harm, a value twice is a slip."""
+    for value in others:
+        if others.count(value) > 1:
+            raise InputError(f"{name} has {value} twice: name each once")
+    return [first, *(value for value in others if value != first)]
 
 
 def _folds(quintile: np.ndarray, *, splits: int, seed: int) -> Iterator[np.ndarray]:
