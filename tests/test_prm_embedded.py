@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -52,3 +54,29 @@ def test_an_embedded_policy_is_refused():
     policies = sorted(folder.name for folder in MODELS.glob("policy-*"))
     with pytest.raises(InputError, match=f"prm_model={policies[0]} puts .* plain policy"):
         scored(policies[0], load_problems("tiny/dev", n=1), [["1"]])
+
+
+LEAVE = """
+import asyncio
+from tts.prm import open_prm
+
+async def main():
+    for _ in range(3):
+        scorer = open_prm("prm", engine="transformers")
+        await scorer.score("1 + 1?", ["1 + 1 = 2"])
+        await scorer.close()
+    scorer = open_prm("prm", engine="transformers")
+    await scorer.score("1 + 1?", ["1 + 1 = 2"])
+    busy = [asyncio.create_task(scorer.score("1 + 1?", [f"1 + {i} = 2"] * 20)) for i in range(40)]
+    await asyncio.sleep(0.05)
+    assert not all(task.done() for task in busy)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif("prm" not in TRAINED, reason="the reward model prm is not in tts/tiny/models")
+def test_a_process_may_end_at_once_after_closing_scorers_and_while_one_is_busy():
+    done = subprocess.run([sys.executable, "-c", LEAVE], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "terminate" not in done.stderr

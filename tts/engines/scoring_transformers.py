@@ -12,10 +12,9 @@ import asyncio
 import importlib.metadata
 import os
 import queue
-import threading
 from collections import Counter
-from collections.abc import Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from tts.engines.model import Model
@@ -64,7 +63,7 @@ class TransformersScorer(ModelScorer):
         self._batch_tokens = batch_tokens or (8192 if model.is_small else 16384)
         self._prefix_cache = prefix_cache
         self._check_policy = check_policy
-        self._inbox: queue.SimpleQueue[list[_Row] | None] | None = None
+        self._worker: _Worker | None = None
         self._tick: tuple[asyncio.AbstractEventLoop, list[_Row]] | None = None
         provenance = {"dtype": dtype, "version": importlib.metadata.version("transformers")}
         super().__init__(model, layout_of, provenance=provenance)
@@ -81,48 +80,67 @@ class TransformersScorer(ModelScorer):
         return await asyncio.wrap_future(row.future)
 
     async def close(self) -> None:
-        """End the thread, which lets the model go; what waits is answered first."""
-        if self._inbox is not None:
-            self._inbox.put(None)
-            self._inbox = None
+        """Let go of the model; what waits is answered first."""
+        if self._worker is not None:
+            self._worker.end()
+            self._worker = None
 
     def _send(self, tick: tuple[asyncio.AbstractEventLoop, list[_Row]]) -> None:
         if self._tick is tick:
             self._tick = None
-        if self._inbox is None:
-            self._inbox = queue.SimpleQueue()
-            threading.Thread(target=self._serve, args=(self._inbox,), daemon=True).start()
-        self._inbox.put(tick[1])
+        if self._worker is None:
+            self._worker = _Worker(self._load, self._batch_tokens, self.count)
+        self._worker.put(tick[1])
 
-    def _serve(self, inbox: queue.SimpleQueue[list[_Row] | None]) -> None:
-        """The thread: scores what waits, in batches of similar length, until close()."""
-        reader: _Reader | None = None
-        closed = False
-        while not closed:
-            ticks = [inbox.get()]
-            while not inbox.empty():
-                ticks.append(inbox.get())
-            closed = None in ticks
-            rows = [row for tick in ticks if tick for row in tick if row.future.set_running_or_notify_cancel()]
+    def _load(self) -> _Reader:
+        return _Reader(self.model, self.format, self._dtype, self._prefix_cache, self._check_policy)
+
+
+class _Worker:
+    """A thread that scores what waits, in batches of similar length.
+
+    It is an executor's, because the interpreter waits for those at exit: from others torch aborts the process.
+    """
+
+    def __init__(self, load: Callable[[], _Reader], batch_tokens: int, count: Callable[[int, int], None]) -> None:
+        self._load, self._batch_tokens, self._count = load, batch_tokens, count
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="transformers scorer")
+        self._inbox: queue.SimpleQueue[list[_Row]] = queue.SimpleQueue()
+        self._reader: _Reader | None = None
+
+    def put(self, rows: list[_Row]) -> None:
+        self._inbox.put(rows)
+        self._executor.submit(self._run)
+
+    def end(self) -> None:
+        self._executor.shutdown(wait=False)
+
+    def _run(self) -> None:
+        """Score all that waits; later calls find nothing, then."""
+        rows: list[_Row] = []
+        while not self._inbox.empty():
+            rows += [row for row in self._inbox.get() if row.future.set_running_or_notify_cancel()]
+        if not rows:
+            return
+        try:
+            self._reader = self._reader or self._load()
+            for batch in make_batches(self._reader.beginnings(rows), self._batch_tokens):
+                self._read(batch)
+            for row in rows:
+                row.past = self._reader.recall(row)
+        except Exception as error:
+            _fail(rows, engine_error(TransformersScorer.engine, error))
+            return
+        for batch in make_batches(rows, self._batch_tokens):
             try:
-                reader = reader or _Reader(self.model, self.format, self._dtype, self._prefix_cache, self._check_policy)
-                for batch in make_batches(reader.beginnings(rows), self._batch_tokens):
-                    self._read(reader, batch)
-                for row in rows:
-                    row.past = reader.recall(row)
+                self._read(batch)
             except Exception as error:
-                _fail(rows, engine_error(self.engine, error))
-                continue
-            for batch in make_batches(rows, self._batch_tokens):
-                try:
-                    self._read(reader, batch)
-                except Exception as error:
-                    _fail(batch, engine_error(self.engine, error))
+                _fail(batch, engine_error(TransformersScorer.engine, error))
 
-    def _read(self, reader: _Reader, batch: list[_Row]) -> None:
-        answers = reader.read(batch)
+    def _read(self, batch: list[_Row]) -> None:
+        answers = self._reader.read(batch)
         for row, scores in zip(batch, answers, strict=True):
-            self.count(len(row.ids), row.begin)
+            self._count(len(row.ids), row.begin)
             row.future.set_result(scores)
 
 
