@@ -73,6 +73,19 @@ def test_the_ledger_on_disk(tmp_path):
     assert readme.read_text() == f"before\n{claims.BEGIN}\n{table}\n{claims.END}\nafter\n"
 
 
+def test_the_default_run_asks_every_claim_in_one_notebook():
+    asked = claims.read(ROOT / "figures").groupby("claim").notebook.nunique().to_dict()
+    assert asked == dict.fromkeys(claims.CLAIMS, 1)
+
+
+def test_rows_may_name_their_own_figure(tmp_path):
+    up = np.array([0.1, 0.2, 0.3] * 9)
+    own = claims.rows("5", {"N = 64": up}).assign(figure="08_collapse")
+    found = claims.save([claims.rows("3a", {"N = 4": up}), own], notebook="04", figure="08_beam", folder=tmp_path)
+    assert found.figure.tolist() == ["08_beam", "08_collapse"]
+    assert "(" + tmp_path.name + "/08_collapse.png)" in claims.markdown(tmp_path)
+
+
 def test_the_readme_says_what_the_data_say():
     text = (ROOT / "README.md").read_text()
     assert claims.BEGIN in text
