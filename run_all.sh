@@ -182,6 +182,8 @@ case $command in
   bench) exec "$python" -m tts.bench "$@" ;;
   test)
     "$python" -m ruff check . && "$python" -m ruff format --check . || fail "ruff has complaints (see above)"
+    # All of them in two processes, a file in one of them; what is asked for by name runs in this one.
+    [ $# -gt 0 ] || set -- -n 2 --dist loadfile
     exec "$python" -m pytest "$@"
     ;;
 esac
