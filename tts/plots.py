@@ -86,13 +86,14 @@ def draw_curves(
     x: str = "n",
     looks: Mapping[str, Mapping[str, object]] | None = None,
     bars: Sequence[str] = ("beam_search", "dvts"),
+    bands: Sequence[str] | None = None,
     apart: float = 0.0,
 ) -> None:
     """Accuracy over N with 95 % intervals: lines with bands, and the methods in `bars` as points with error bars.
 
     points: columns method, x, accuracy, low, high in [0, 1], as tts.curves.intervals makes them. looks: method ->
-    keyword arguments of `ax.plot` in place of STRATEGIES' own. apart: so many doublings of x between methods in `bars`,
-    so that their error bars can be told apart.
+    keyword arguments of `ax.plot` in place of STRATEGIES' own. bands: the only lines that have one; None for all.
+    apart: so many doublings of x between methods in `bars`, so that their error bars can be told apart.
     """
     shown = [method for method in bars if (points.method == method).any()]
     for method, rows in points.groupby("method", sort=False):
@@ -103,7 +104,8 @@ def draw_curves(
             ax.errorbar(at, height, [height - low, high - height], capsize=3, elinewidth=1.2, zorder=4, **look)
         else:
             ax.plot(rows[x], height, **look)
-            ax.fill_between(rows[x], low, high, color=look["color"], alpha=0.12, lw=0)
+            if bands is None or method in bands:
+                ax.fill_between(rows[x], low, high, color=look["color"], alpha=0.12, lw=0)
 
 
 def greedy_lines(ax: Axes, lines: pd.DataFrame) -> None:
