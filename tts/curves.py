@@ -76,5 +76,5 @@ def intervals(parts: Mapping[str, tuple[np.ndarray, Sequence[int]]]) -> pd.DataF
         pd.DataFrame(mean_interval(values).T, columns=["accuracy", "low", "high"]).assign(method=method, n=list(ns))
         for method, (values, ns) in parts.items()
     ]
-    columns = ["method", "n", "accuracy", "low", "high"]
-    return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns).astype({"n": int})
+    types = {"method": str, "n": int, "accuracy": float, "low": float, "high": float}
+    return pd.concat(tables, ignore_index=True)[list(types)] if tables else pd.DataFrame(columns=types).astype(types)
