@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from fakes import PROBLEM, ScriptedPolicy, ScriptedScorer, by_hash, dice
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    DynamicCache,
+    FalconConfig,
+    GPT2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MixtralConfig,
+    OPTConfig,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
+from tts.engines.model import Model
+from tts.engines.size import count_size
 from tts.errors import InputError
 from tts.strategies import beam_search, best_of_n
 from tts.usage import Size, Usage, attended, independent, measured, searched
@@ -112,6 +128,60 @@ def test_fakes_count_as_nothing():
     assert independent(2, [solution.tokens for solution in search.solutions], policy=SMALL).decoded == 4
 
 
+ENDS = {"bos_token_id": 0, "eos_token_id": 1}
+OTHERS = {  # config -> the matrices of one layer: in attention, in the MLP (two, or three with a gate)
+    "gpt2": (GPT2Config(n_embd=64, n_layer=3, n_head=4, vocab_size=50, **ENDS), 4 * 64 * 64 + 2 * 64 * 256),
+    "opt": (OPTConfig(**CONFIG, ffn_dim=96, word_embed_proj_dim=64), 4 * 64 * 64 + 2 * 64 * 96),
+    "gpt_neox": (GPTNeoXConfig(**CONFIG), 4 * 64 * 64 + 2 * 64 * 96),
+    "falcon": (FalconConfig(**CONFIG, multi_query=True, **ENDS), (2 * 64 + 2 * 16) * 64 + 2 * 64 * 256),
+    "llama": (LlamaConfig(**CONFIG), (2 * 64 + 2 * 32) * 64 + 3 * 64 * 96),
+    "qwen2": (Qwen2Config(**CONFIG, tie_word_embeddings=True), (2 * 64 + 2 * 32) * 64 + 3 * 64 * 96),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_the_weights_of_other_kinds_are_counted(name):
+    config, layer = OTHERS[name]
+    size = count_size(config.to_dict())
+    assert size == Size(weights=3 * layer, head=64 * 50, attention=64 * 3)
+
+    # Against the parameters of a model with weights: all matrices but what is looked up.
+    model = AutoModelForCausalLM.from_config(config)
+    looked_up = {id(part.weight) for part in model.modules() if isinstance(part, torch.nn.Embedding)}
+    head = model.get_output_embeddings().weight
+    matrices = [part for part in model.parameters() if part.dim() == 2 and id(part) not in looked_up | {id(head)}]
+    assert size.weights == sum(part.numel() for part in matrices)
+    assert size.head == head.numel()
+
+
+def opened(config) -> Model:
+    return Model("m", Path(), "", 0, config=config)
+
+
+def test_a_model_of_the_llama_kind_needs_no_torch_and_is_the_same_counted(monkeypatch):
+    config = OTHERS["llama"][0].to_dict()
+    counted = count_size(config)
+    monkeypatch.setitem(sys.modules, "tts.engines.size", None)  # importing it fails
+    assert opened(config).size == Size.of(config) == counted
+
+
+def test_keys_of_the_llama_kind_do_not_make_a_gate():
+    config, layer = OTHERS["gpt_neox"]
+    assert {"hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"} <= config.to_dict().keys()
+    assert opened(config.to_dict()).size.weights == 3 * layer
+
+
+def test_what_can_not_be_counted_is_unknown():
+    experts = MixtralConfig(**CONFIG).to_dict()
+    for config, said in [(experts, "mixtral"), ({"model_type": "no-such"}, "no-such"), ({"n_embd": 8}, "None")]:
+        with pytest.raises(InputError, match=said) as error:
+            count_size(config)
+        assert "\n" not in str(error.value)
+        assert opened(config).size is None
+
+
 def test_another_kind_of_model_is_named():
-    with pytest.raises(InputError, match="'hidden_size'.*Llama kind"):
-        Size.of({"n_embd": 8})
+    with pytest.raises(InputError, match="model_type is 'gpt2': give one of llama, mistral"):
+        Size.of({"model_type": "gpt2", "n_embd": 8})
+    with pytest.raises(InputError, match="no 'hidden_size'"):
+        Size.of({"model_type": "llama"})

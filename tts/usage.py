@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 from tts.errors import InputError
 from tts.tree import Search
 
+LLAMA_KIND = ("llama", "mistral", "qwen2", "qwen3")  # model_type: grouped queries, a gated MLP of three matrices
+
 
 @dataclass(frozen=True)
 class Size:
@@ -24,8 +26,13 @@ class Size:
 
     @classmethod
     def of(cls, config: Mapping[str, object]) -> Size:
-        """From a config.json of the Llama kind, which Mistral's and Qwen2's are; InputError for another."""
+        """From a config.json of the Llama kind (LLAMA_KIND); InputError for another: see tts.engines.size.
+
+        Keys alone don't tell: GPT-NeoX has them all, and no gate in its MLP.
+        """
         config = config.get("text_config", config)
+        if config.get("model_type") not in LLAMA_KIND:
+            raise InputError(f"model_type is {config.get('model_type')!r}: give one of {', '.join(LLAMA_KIND)}")
         try:
             width, layers, heads = (config[key] for key in ("hidden_size", "num_hidden_layers", "num_attention_heads"))
             size = config.get("head_dim") or width // heads
@@ -33,7 +40,7 @@ class Size:
             layer = 2 * width * (heads + groups) * size + 3 * width * config["intermediate_size"]
             return cls(layers * layer, width * config["vocab_size"], layers * heads * size)
         except KeyError as error:
-            raise InputError(f"config.json has no {error}: FLOPs are known for models of the Llama kind only") from None
+            raise InputError(f"config.json has no {error}: FLOPs of a model of the Llama kind follow from it") from None
 
     def flops(self, new: int, past: int = 0, *, logits: int = 0) -> int:
         """FLOPs to read `new` tokens that follow `past` known ones, with logits over the vocabulary at some of them."""
@@ -77,11 +84,8 @@ class Usage:
 
 
 def size_of(engine: object) -> Size | None:
-    """The size of a policy's or scorer's model; None where FLOPs aren't known: scripted, or not of the Llama kind."""
-    try:
-        return Size.of(engine.model.config)
-    except (AttributeError, InputError):
-        return None
+    """The size of a policy's or scorer's model; None where FLOPs aren't known: see tts.engines.model.Model.size."""
+    return getattr(getattr(engine, "model", None), "size", None)  # a scripted one has no model
 
 
 def measured(policy: object = None, prm: object = None) -> Usage:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tts.errors import InputError
 from tts.policy import Completion
-from tts.usage import attended
+from tts.usage import Size, attended
 
 EMBEDDED = Path(__file__).parent.parent / "tiny" / "models"  # a model in here is known by its folder's name
 DATE = "26 Jul 2024"  # what every chat template sees as today (the date that the Llama 3 templates fall back to)
@@ -59,6 +59,19 @@ class Model:
         """Whether one CPU thread is faster than several: up to 64 MiB of weights."""
         sizes = [file.stat().st_size for pattern in _WEIGHTS for file in self.path.glob(pattern)]
         return self.hub is None and sum(sizes) <= 64 << 20
+
+    @cached_property
+    def size(self) -> Size | None:
+        """What its FLOPs follow from; None where they aren't known, as of a mixture of experts."""
+        try:
+            return Size.of(self.config)
+        except InputError:
+            from tts.engines.size import count_size  # imports torch
+
+            try:
+                return count_size(self.config)
+            except InputError:
+                return None
 
     @cached_property
     def ends(self) -> tuple[int, ...]:
