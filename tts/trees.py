@@ -1,4 +1,4 @@
-"""One search after the fact: its tree as a table and as a picture, DVTS without siblings, how many solutions differ.
+"""One search after the fact: its tree as a table and as a picture, read by another rule, how many solutions differ.
 
 A stored Search (tts.tree) has all that is needed: nothing here asks a model.
 """
@@ -20,6 +20,7 @@ from matplotlib.ticker import MultipleLocator
 from scipy.optimize import isotonic_regression
 
 from tts.diagrams import CHOSEN, INK, PALE
+from tts.errors import InputError
 from tts.grading import grade, returned
 from tts.problems import Problem
 from tts.reductions import reduce_scores
@@ -176,6 +177,26 @@ def best_only(search: Search) -> Search:
         solutions=list(best.values()),
         nodes=[replace(node, fate="dropped") if node.path in forgotten else node for node in search.nodes],
     )
+
+
+def as_dvts(search: Search) -> Search:
+    """The stored beam search of a single path of parents (N < 2 M) with the solutions that DVTS' rule would return.
+
+    It ends at the first step whose best child has finished, with the finished children of that step; of a tree without
+    such a step, with those of the last one. Up to the first child that finishes this is what dvts() does with the same
+    draws; where it goes on after that, beam search has drawn N - f children, DVTS would have drawn all of them again.
+    The tree stays as it is.
+    """
+    levels = defaultdict(list)
+    for node in search.nodes:
+        levels[len(node.path)].append(node)
+    for last in sorted(levels):
+        if len({node.path[:-1] for node in levels[last]}) > 1:
+            raise InputError(f"search: N = {search.n} has several parents a step; give a beam search with N below 2 M")
+        scored = [node for node in levels[last] if node.score is not None]
+        if not scored or max(scored, key=lambda node: node.value).finish == "end":  # the first of equals, as in keep()
+            break
+    return replace(search, solutions=[solution for solution in search.solutions if len(solution.path) == last])
 
 
 def distinct(codes: np.ndarray, ns: Sequence[int]) -> np.ndarray:
