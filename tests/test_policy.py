@@ -20,6 +20,7 @@ from tts.engines import ENGINES, choose_engine
 from tts.engines.model import Model, open_model
 from tts.errors import InputError
 from tts.policy import open_policy
+from tts.prm import open_prm
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +88,29 @@ def test_hub_id_is_pinned_to_its_commit(directory, monkeypatch):
     assert open_policy("owner/tiny", revision=commit).fingerprint == policy.fingerprint
     assert len(asked) == 1  # a commit needs no asking
 
+    for settings in ({}, {"revision": commit}):
+        pinned = open_policy(f"owner/tiny@{commit}", **settings)
+        assert (pinned.name, pinned.fingerprint) == ("tiny", policy.fingerprint)
+    assert open_prm(f"owner/tiny@{commit}", format="rlhflow").fingerprint.startswith(f"owner/tiny@{commit}:")
+    assert open_policy("owner/tiny@refs/pr/1", name="mine").name == "mine"
+    assert asked[1:] == [("owner/tiny", "refs/pr/1")]
+
+
+@pytest.mark.parametrize(("call", "parameter"), [(open_policy, "policy_model"), (open_prm, "prm_model")])
+def test_two_revisions_are_refused(call, parameter):
+    text = message(call, "owner/tiny@v1", revision="v2")
+    assert text.startswith(f"{parameter}='owner/tiny@v1' has another revision than revision='v2'")
+
+
+def test_an_at_sign_in_a_path_is_no_revision(original, tmp_path, monkeypatch):
+    shutil.copytree(original, tmp_path / "owner" / "a@b")
+    monkeypatch.chdir(tmp_path)
+    for path in ("owner/a@b", "./owner/a@b", str(tmp_path / "owner" / "a@b")):
+        assert open_policy(path).name == "a@b"
+        assert open_policy(path).fingerprint.startswith("sha256:")
+    assert "there is no such directory" in message(open_policy, "./owner/b@c")
+    assert "'policy-xs@main' is unknown" in message(open_policy, "policy-xs@main")
+
 
 @pytest.mark.parametrize(
     ("error", "said"),
@@ -99,9 +123,14 @@ def test_hub_id_that_can_not_be_had(monkeypatch, error, said):
         )
 
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", info)
-    text = message(open_policy, "owner/tiny")
-    assert "policy_model='owner/tiny'" in text
-    assert said in text
+
+    def download(name, **settings):
+        info(None, name, revision="", timeout=0)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    for text in (message(open_policy, "owner/tiny"), message(open_policy, f"owner/tiny@{'0' * 40}")):
+        assert "policy_model='owner/tiny'" in text
+        assert said in text
 
 
 @pytest.mark.parametrize(

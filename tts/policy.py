@@ -81,10 +81,11 @@ def open_policy(
 ) -> Policy:
     """A policy by name, checked but not loaded: the engine starts at the first sample().
 
-    model                   the short name of an embedded model, a directory in the hub's format, or a hub id owner/name
+    model                   the short name of an embedded model, a directory in the hub's format, or a hub id as
+                            "owner/name" or "owner/name@revision"
     name                    what figures and records call it; "" for the model's own name
     engine                  "vllm", "transformers", or "auto": see tts.engines.choose_engine
-    revision                of a hub id; pinned to the commit that it is now
+    revision                of a hub id that names none; pinned to the commit that it is now
     system_prompt           "" for none
     dtype                   "auto" (float32 on a CPU, the weights' own type on a GPU), or one of DTYPES
     max_context             tokens of prompt and completion; 0 for the model's own limit, 4,096 at most

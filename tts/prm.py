@@ -44,13 +44,14 @@ def open_prm(
 ) -> StepScorer:
     """A step scorer by name, checked but not loaded: the engine starts at the first score().
 
-    model         the short name of an embedded model, a directory in the hub's format, or a hub id owner/name
+    model         the short name of an embedded model, a directory in the hub's format, or a hub id as "owner/name" or
+                  "owner/name@revision"
     name          what figures and records call it; "" for the model's own name
     format        how it reads steps: a name in tts.formats.FORMATS, or "auto" to find it from config and tokenizer (and
                   to refuse, at the first score, a model that answers like a plain policy)
     engine        "vllm", "transformers", or "auto": transformers for a small model (64 MiB), for which the
                   bench has it ahead, and for formats that vLLM can't read; else see tts.engines.choose_engine
-    revision      of a hub id; pinned to the commit that it is now
+    revision      of a hub id that names none; pinned to the commit that it is now
     dtype         "auto" (float32 on a CPU, the weights' own type on a GPU), or one of tts.policy.DTYPES
     max_context   tokens of problem and solution; 0 for the model's own limit, 4,096 at most
     batch_tokens  tokens of a batch with its padding (transformers); 0 for the engine's own number

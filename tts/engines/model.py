@@ -289,6 +289,7 @@ class ModelPolicy:
 def open_model(model: str, *, revision: str = "main", max_context: int = 0, name: str = "", chat: bool = True) -> Model:
     """Find and check a model: an embedded one's short name, a directory, or a hub id. Loads no weights.
 
+    A hub id may carry its revision, a commit, branch or tag: "owner/name@revision".
     Raises InputError (parameter, what is wrong, what to do) for a directory without config, tokenizer, weights or chat
     template (which only chat models need), and for a hub id that does not exist or can't be reached.
     """
@@ -298,12 +299,17 @@ def open_model(model: str, *, revision: str = "main", max_context: int = 0, name
     if "/" not in model and (EMBEDDED / model / "config.json").is_file():
         here = EMBEDDED / model
     hub = None
+    owner_and_name, _, pinned = model.partition("@")  # a directory may have one in its path, so that comes first
     if here.is_dir():
         fingerprint = ""
-    elif here.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
+    elif here.is_absolute() or model.startswith((".", "~")) or owner_and_name.count("/") > 1:
         raise InputError(f"policy_model={model!r}: there is no such directory: check the path")
-    elif model.count("/") == 1:
-        hub = _resolve(model, revision)
+    elif owner_and_name.count("/") == 1:
+        if pinned and revision not in ("main", pinned):
+            raise InputError(
+                f"policy_model={model!r} has another revision than revision={revision!r}: give one of them"
+            )
+        hub = _resolve(owner_and_name, pinned or revision)
         here, fingerprint = _snapshot(*hub), "@".join(hub)
     else:
         raise InputError(f"policy_model={model!r} is unknown: give {_choices()}, a directory or a hub id owner/name")
@@ -314,7 +320,7 @@ def open_model(model: str, *, revision: str = "main", max_context: int = 0, name
             f"max_context={max_context}, but {model} reads 1 to {limit or 'any number of'} tokens: give that or less"
         )
     return Model(
-        name=name or (model.split("/")[-1] if hub else here.resolve().name),
+        name=name or (hub[0].split("/")[-1] if hub else here.resolve().name),
         path=here.resolve(),
         fingerprint=fingerprint or _hash_directory(here.resolve()),
         context=max_context or min(limit or LONGEST, LONGEST),
@@ -380,19 +386,14 @@ def _context(config: dict) -> int:
 def _resolve(name: str, revision: str) -> tuple[str, str]:
     """A hub id and the commit that revision is now; offline, the commit in the local cache."""
     import huggingface_hub
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
     if re.fullmatch("[0-9a-f]{40}", revision):  # a commit already: no need to ask
         return name, revision
     try:
         return name, huggingface_hub.HfApi().model_info(name, revision=revision, timeout=20).sha
-    except GatedRepoError:
-        problem = "is gated: accept its licence on the hub and log in (hf auth login)"
-    except RepositoryNotFoundError:
-        problem = "is not on the hub, or private: check the name, or log in (hf auth login)"
-    except RevisionNotFoundError:
-        problem = f"has no revision {revision!r}: check `revision`"
-    except Exception:  # no network, in one of many ways
+    except Exception as error:
+        problem = _refused(error, revision)
+    if not problem:  # no network, in one of many ways
         try:
             cached = huggingface_hub.snapshot_download(
                 name, revision=revision, allow_patterns=["config.json"], local_files_only=True
@@ -400,7 +401,7 @@ def _resolve(name: str, revision: str) -> tuple[str, str]:
             return name, Path(cached).name
         except Exception:
             problem = "can't be reached on the hub and is not in the local cache: go online, or give a directory"
-    raise InputError(f"policy_model={name!r} {problem}") from None
+    raise InputError(f"policy_model={name!r} {problem}")
 
 
 def _snapshot(name: str, commit: str) -> Path:
@@ -411,9 +412,21 @@ def _snapshot(name: str, commit: str) -> Path:
         return Path(huggingface_hub.snapshot_download(name, revision=commit, allow_patterns=list(_SMALL)))
     except Exception as error:
         line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            f"policy_model={name!r} can't be downloaded ({line}): check the network, or give a directory"
-        ) from None
+        problem = _refused(error, commit) or f"can't be downloaded ({line}): check the network, or give a directory"
+        raise InputError(f"policy_model={name!r} {problem}") from None
+
+
+def _refused(error: Exception, revision: str) -> str:
+    """What to do where the hub answers no; "" where it does not answer."""
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    if isinstance(error, GatedRepoError):  # which is a RepositoryNotFoundError
+        return "is gated: accept its licence on the hub and log in (hf auth login)"
+    if isinstance(error, RepositoryNotFoundError):
+        return "is not on the hub, or private: check the name, or log in (hf auth login)"
+    if isinstance(error, RevisionNotFoundError):
+        return f"has no revision {revision!r}: check `revision`"
+    return ""
 
 
 def _hash_directory(path: Path) -> str:

@@ -1,0 +1,47 @@
+"""The profile of the writeup's own experiment, which is not run here: names and types, and that all of it is pinned."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tts.engines.model import open_model
+from tts.errors import InputError
+from tts.policy import open_policy
+from tts.prm import open_prm
+from tts.problems import load_problems
+from tts.profiles import check_parameters, load_profile
+from tts.runner import read_parameters
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+LLAMA = load_profile("llama")
+GREEDY = [name.strip() for name in LLAMA["greedy_models"].split(",")]
+
+
+def test_every_value_fits_a_parameter_of_some_notebook():
+    check_parameters(LLAMA)
+    assert LLAMA.keys() <= set().union(*map(read_parameters, NOTEBOOKS))
+
+
+def test_models_and_problems_are_pinned_to_commits():
+    assert len(GREEDY) == 4
+    for name in (LLAMA["problems"], LLAMA["policy_model"], LLAMA["second_model"], LLAMA["prm_model"], *GREEDY):
+        assert re.fullmatch("[^/@, ]+/[^/@, ]+@[0-9a-f]{40}", name)
+    # A policy that is a greedy baseline too is spelled in one way: notebook 08 goes by the name.
+    assert GREEDY[:2] == [LLAMA["policy_model"], LLAMA["second_model"]]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: load_problems(LLAMA["problems"]),
+        lambda: open_policy(LLAMA["policy_model"], engine="transformers"),
+        lambda: open_prm(LLAMA["prm_model"], engine="transformers"),
+        lambda: open_model(GREEDY[-1]),
+    ],
+)
+def test_without_a_network_it_ends_in_one_line(call, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(InputError, match="check (its name and )?the network") as error:
+        call()  # the tests run offline
+    assert "\n" not in str(error.value)
