@@ -1,6 +1,8 @@
-"""Trees after the fact: every node in its place and state, DVTS without siblings, how many values differ."""
+"""Trees after the fact: every node in its place and state, searches read by another rule, how many values differ."""
 
 import asyncio
+import random
+from collections import defaultdict
 from itertools import combinations
 
 import matplotlib.pyplot as plt
@@ -9,12 +11,13 @@ import pandas as pd
 import pytest
 from fakes import PROBLEM, ScriptedPolicy, ScriptedScorer, by_hash, by_last, dice, table
 
+from tts.errors import InputError
 from tts.grading import grade
 from tts.plots import save_figure
 from tts.problems import Problem
 from tts.strategies import beam_search, dvts
 from tts.tree import Search, Solution
-from tts.trees import STATES, best_only, distinct, diversity, draw, layout, voted
+from tts.trees import STATES, as_dvts, best_only, distinct, diversity, draw, layout, voted
 
 MIXED = ("a\n\n", "b\n\n", "cc\n\n", "\n\n", "d$", "ee$", "$")  # steps, blank ones, ends, an end after a blank line
 
@@ -121,6 +124,59 @@ def test_best_only_with_lookahead_goes_by_what_ranked_the_steps():
     for seed in range(10):
         stored = run(dvts, dice(*MIXED), n=8, lookahead=1, seed=seed)
         assert best_only(stored) == run(dvts, dice(*MIXED), n=8, lookahead=1, seed=seed, siblings=False)
+
+
+def in_turn(salt, *steps):
+    """The script that draws by what was written and how often before, so the same for every strategy."""
+    drawn = defaultdict(int)
+
+    def script(written, seed):
+        drawn[written] += 1
+        return random.Random(f"{salt}{written}{drawn[written]}").choice(steps)
+
+    return script
+
+
+@pytest.mark.parametrize("depth", [2, 40])
+def test_a_beam_of_one_tree_read_as_dvts_is_what_dvts_does_with_the_same_draws(depth):
+    seen = defaultdict(int)
+    for salt in range(200):
+        settings = {"n": 4, "depth": depth, "max_tokens": 30}
+        beam = run(beam_search, in_turn(salt, *MIXED), **settings)
+        read, expected = as_dvts(beam), run(dvts, in_turn(salt, *MIXED), **settings)
+        assert [solution for solution in beam.solutions if solution in read.solutions] == read.solutions
+        first = min((len(solution.path) for solution in beam.solutions), default=0)
+        if not beam.solutions or first in (len(expected.solutions[0].path) if expected.solutions else 0, depth + 1):
+            assert read.solutions == expected.solutions
+            seen["same draws to the end", len(read.solutions) < len(beam.solutions)] += 1
+        else:  # DVTS forgot what finished first; the draws part there
+            assert all(len(solution.path) > first for solution in read.solutions)
+            seen["went on"] += 1
+    assert seen["same draws to the end", False] > 10
+    if depth > 2:
+        assert seen["same draws to the end", True] > 20
+        assert seen["went on"] > 20
+
+
+def test_read_as_dvts_by_hand():
+    script = table({"": ["a$", "b\n\n", "c$", "d\n\n"], "d\n\n": ["e$", "f\n\n"], "d\n\nf\n\n": ["g$"]})
+    scores = {"a": 0.7, "b": 0.1, "c": 0.3, "d": 0.5, "e": 0.4, "f": 0.4, "g": 0.9}
+    beam = run(beam_search, script, by_last(**scores), n=4)
+    assert [solution.text for solution in beam.solutions] == ["a", "c", "d\n\ne", "d\n\nf\n\ng"]
+    assert [solution.text for solution in as_dvts(beam).solutions] == ["a", "c"]  # a is the best: the tree ends
+    for node in beam.nodes:  # d overtakes a; of e and f, equally good, e was drawn first: the tree ends there
+        node.value = 0.8 if node.text == "d\n\n" else node.value
+    assert [solution.text for solution in as_dvts(beam).solutions] == ["d\n\ne"]
+
+
+def test_a_beam_of_several_parents_is_no_dvts(by_hand):
+    with pytest.raises(InputError, match="N = 4 has several parents"):
+        as_dvts(by_hand)
+
+
+def test_a_beam_without_solutions_has_none_read_as_dvts():
+    search = run(beam_search, table({"": ["aaaa"] * 4}), n=4, max_tokens=3)
+    assert as_dvts(search).solutions == []
 
 
 def test_distinct_by_brute_force():
