@@ -1,6 +1,7 @@
 """The searches' bench: its baselines return what ours do where the algorithm is the same, and it prints its tables."""
 
 import asyncio
+import inspect
 
 import pytest
 from fakes import ScriptedPolicy, ScriptedScorer, by_hash, dice
@@ -94,6 +95,12 @@ def test_the_published_beam_search_goes_on_with_n_and_returns_the_first_to_finis
         finished = sorted((len(node.path), node.path) for node in other.nodes if node.finish == "end")
         assert sorted(len(s.path) for s in other.solutions) == [length for length, _ in finished[:4]]
         assert len(other.solutions) == 4 < len(finished)
+
+
+def test_both_strategies_have_the_defaults_of_the_baselines():
+    for strategy in (beam_search, dvts):
+        defaults = {name: setting.default for name, setting in inspect.signature(strategy).parameters.items()}
+        assert {name: defaults[name] for name in _baselines.DEFAULTS} == _baselines.DEFAULTS
 
 
 def waits(schedule, strategy):

@@ -12,13 +12,18 @@ algorithm is. In the searches that they return `ended` and `duplicates` are left
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator, Sequence
+from inspect import signature
 
 from tts.policy import Policy
 from tts.prm import StepScorer
 from tts.problems import Problem
 from tts.reductions import reduce_scores
+from tts.strategies import beam_search
 from tts.tree import Branch, Search, Tree, divide, score_whole, together
 
+DEFAULTS = {
+    name: setting.default for name, setting in signature(beam_search).parameters.items()
+}  # and dvts has the same
 BATCH = {"beam_search": 1, "dvts": 25}  # problems that the reference takes at a time
 
 # What to expand, and to how many children in all -> these children, scored -> the solutions.
@@ -33,20 +38,16 @@ async def published(
     prm: StepScorer,
     *,
     n: int,
-    width: int = 4,
-    depth: int = 40,
-    temperature: float = 0.8,
-    top_p: float = 1.0,
-    max_tokens: int = 2048,
+    width: int = DEFAULTS["width"],
+    depth: int = DEFAULTS["depth"],
+    max_tokens: int = DEFAULTS["max_tokens"],
     seed: int,
 ) -> list[Search]:
     """A search for each problem as the reference makes them; strategy is "beam_search" or "dvts".
 
     prm is to compute every score anew (open_prm's prefix_cache=False does not go that far: scores are remembered).
     """
-    trees = [
-        Tree(strategy, problem, policy, prm, n, temperature, top_p, max_tokens, 0, False, seed) for problem in problems
-    ]
+    trees = plant(problems, strategy, policy, prm, n=n, max_tokens=max_tokens, seed=seed)
     found: list[Search] = []
     for start in range(0, len(trees), BATCH[strategy]):
         found += await _together(trees[start : start + BATCH[strategy]], width, depth, score_prefixes, goes_on=True)
@@ -60,18 +61,22 @@ async def lock_step(
     prm: StepScorer,
     *,
     n: int,
-    width: int = 4,
-    depth: int = 40,
-    temperature: float = 0.8,
-    top_p: float = 1.0,
-    max_tokens: int = 2048,
+    width: int = DEFAULTS["width"],
+    depth: int = DEFAULTS["depth"],
+    max_tokens: int = DEFAULTS["max_tokens"],
     seed: int,
 ) -> list[Search]:
     """A search for each problem, as tts.strategies makes them but with a barrier after each half of a step."""
-    trees = [
-        Tree(strategy, problem, policy, prm, n, temperature, top_p, max_tokens, 0, False, seed) for problem in problems
-    ]
+    trees = plant(problems, strategy, policy, prm, n=n, max_tokens=max_tokens, seed=seed)
     return await _together(trees, width, depth, score_new_steps, goes_on=False)
+
+
+def plant(
+    problems: Sequence[Problem], strategy: str, policy: Policy, prm: StepScorer, *, n: int, max_tokens: int, seed: int
+) -> list[Tree]:
+    """An empty tree for each problem, with the strategies' defaults for what the schedules don't vary."""
+    rest = {name: DEFAULTS[name] for name in ("temperature", "top_p", "lookahead", "drop_duplicates")}
+    return [Tree(strategy, problem, policy, prm, n, max_tokens=max_tokens, seed=seed, **rest) for problem in problems]
 
 
 async def _together(trees: Sequence[Tree], width: int, depth: int, score: Scoring, *, goes_on: bool) -> list[Search]:
