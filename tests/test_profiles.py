@@ -10,8 +10,8 @@ from tts.errors import InputError
 
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / "default.yaml").write_text("n: 64\ntemperature: 0.8\nname: xs\nn_seeds: 1\nother_widths: ''\n")
-    (tmp_path / "full.yaml").write_text("n: 256\nn_seeds: 5\nother_widths: 2, 8\n")
+    (tmp_path / "default.yaml").write_text("n: 64\ntemperature: 0.8\nname: xs\nn_seeds: 1\nother_widths: ''\nn_max: 4\n")
+    (tmp_path / "full.yaml").write_text("n: 256\nn_seeds: 5\nother_widths: 2, 8\nn_max: 16\n")
     (tmp_path / "empty.yaml").write_text("# nothing changes\n")
     (tmp_path / "broken.yaml").write_text("n: [1\n")
     (tmp_path / "list.yaml").write_text("- n\n")
@@ -48,6 +48,7 @@ def test_a_profile_that_can_not_be_read(folder, name, message):
         ({"n": 256, "n_seeds": 5, "other_widths": "2, 8"}, "full"),
         ({"n": 256, "n_seeds": 2, "other_widths": ""}, "full"),  # a part of its grid
         ({"n": 256, "n_seeds": 2, "other_widths": "8"}, "full"),
+        ({"n": 256, "n_max": 8}, "full"),
         ({"n": 256, "n_seeds": 6}, "local"),
         ({"n": 256, "n_seeds": 0}, "local"),
         ({"n": 256, "other_widths": "3"}, "local"),

@@ -10,8 +10,8 @@ from tts.errors import InputError
 
 Parameters = dict[str, object]
 
-# Of these the full grid may be run in part, as far as the hours allow: fewer seeds, smaller N of the second policy, ...
-PARTS = ("n_seeds", "second_n_max", "other_widths")
+# Of these the full grid may be run in part, as far as the hours allow: smaller N, fewer seeds, fewer widths.
+PARTS = ("n_max", "n_seeds", "seeds_n_max", "second_n_max", "other_widths")
 
 _ROOT = Path(__file__).resolve().parents[1]
 
