@@ -10,7 +10,8 @@ from tts.errors import InputError
 
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / "default.yaml").write_text("n: 64\ntemperature: 0.8\nname: xs\nn_seeds: 1\nother_widths: ''\nn_max: 4\n")
+    default = "n: 64\ntemperature: 0.8\nname: xs\nn_seeds: 1\nother_widths: ''\nn_max: 4\n"
+    (tmp_path / "default.yaml").write_text(default)
     (tmp_path / "full.yaml").write_text("n: 256\nn_seeds: 5\nother_widths: 2, 8\nn_max: 16\n")
     (tmp_path / "empty.yaml").write_text("# nothing changes\n")
     (tmp_path / "broken.yaml").write_text("n: [1\n")
@@ -19,7 +20,12 @@ def folder(tmp_path):
 
 
 def test_load(folder):
-    assert profiles.load_profile("full", folder=folder) == {"n": 256, "n_seeds": 5, "other_widths": "2, 8"}
+    assert profiles.load_profile("full", folder=folder) == {
+        "n": 256,
+        "n_seeds": 5,
+        "other_widths": "2, 8",
+        "n_max": 16,
+    }
     assert profiles.load_profile("empty", folder=folder) == {}
 
 
