@@ -87,7 +87,7 @@ def key(answer):
         return ("text", str(error))
 
 
-@with_examples(50)
+@with_examples(30)
 @given(answers)
 def test_rewriting_keeps_the_key(answer):
     want = key(answer)
@@ -102,7 +102,7 @@ def test_thousands_separators(number):
         assert key(f"{number:,}".replace(",", separator)) == key(str(number))
 
 
-@with_examples(40)
+@with_examples(25)
 @given(scalars, scalars)
 def test_sums_and_products_have_no_order(a, b):
     assert key(f"({a}) + ({b})") == key(f"({b}) + ({a})")
