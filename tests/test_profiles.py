@@ -59,6 +59,8 @@ def test_a_profile_that_can_not_be_read(folder, name, message):
         ({"n": 256, "n_seeds": 0}, "local"),
         ({"n": 256, "other_widths": "3"}, "local"),
         ({"n": 64, "n_seeds": 2}, "local"),
+        ({"n_max": 16}, "full"),  # a notebook that has no other parameter
+        ({"n_max": 8}, "local"),
         ({"n": 128}, "local"),
         ({"n": 256, "temperature": 1.0}, "local"),
     ],
