@@ -21,7 +21,7 @@ def test_bars_are_as_long_as_their_scores():
     widths = {(round(bar.get_y() + bar.get_height() / 2), bar.get_width()) for bar in ax.patches}
     assert widths == {(0, 1), (0, 0.75), (-1, 1), (-1, 0.25)}  # each on a track of length 1
     words = [text.get_text() for text in ax.texts]
-    assert words == ["0.75", "$1+1=2$", "0.25", "So.", "first wrong step"]
+    assert words == ["0.750", "$1+1=2$", "0.250", "So.", "first wrong step"]
 
 
 def test_lines_come_from_the_steps_that_a_reduction_looks_at():
@@ -29,7 +29,7 @@ def test_lines_come_from_the_steps_that_a_reduction_looks_at():
     starts = [(line.get_color(), -line.get_ydata()[0]) for line in fig.axes[0].lines]
     colours = list(dict.fromkeys(colour for colour, _ in starts))
     assert [[k for colour, k in starts if colour == one] for one in colours] == [[1], [0, 1, 2], [2]]
-    assert {"min = 0.40", "prod = 0.25", "last = 0.70"} <= {text.get_text() for text in fig.axes[0].texts}
+    assert {"min = 0.400", "prod = 0.252", "last = 0.700"} <= {text.get_text() for text in fig.axes[0].texts}
 
 
 def test_any_text_can_be_drawn(tmp_path):

@@ -106,8 +106,8 @@ def system() -> Figure:
         ax.annotate("", (x + 2.45, 0.6), (x + 1.95, 0.6), arrowprops=arrow)
     ax.annotate("", (3.45, 1.27), (8.45, 1.27), arrowprops=arrow | {"connectionstyle": "arc3,rad=0.25"})
     ax.text(5.95, 2.12, "unfinished: the kept steps are continued", ha="center", fontsize=9, color=INK)
-    ax.text(9.7, -0.28, "finished", ha="center", fontsize=9, color=INK)
-    ax.set(xlim=(-0.2, 12.1), ylim=(-0.6, 2.4))
+    ax.text(9.65, 1.32, "finished", ha="center", fontsize=9, color=INK)
+    ax.set(xlim=(-0.2, 12.1), ylim=(-0.2, 2.4))
     ax.axis("off")
     return fig
 
@@ -123,7 +123,7 @@ def step_bars(ax: Axes, steps: Sequence[str], scores: Sequence[float], *, wrong:
         ax.barh(-k, score, height=0.5, color=KEPT if good else "white", ec=KEPT if good else CHOSEN, lw=1.4, zorder=2)
         if not good:
             ax.barh(-k, score, height=0.5, color="none", ec=CHOSEN, hatch="////", lw=0, zorder=3)
-        ax.text(1.04, -k, f"{score:.2f}", va="center", fontsize=9, color=INK)
+        ax.text(1.04, -k, f"{score:.3f}", va="center", fontsize=9, color=INK)
         words = _shortened(step, 40)
         ax.text(
             -0.05, -k, words, ha="right", va="center", fontsize=8.5, family="monospace", color=INK, parse_math=False
@@ -152,7 +152,7 @@ def reductions(steps: Sequence[str], scores: Sequence[float], reduced: Mapping[s
         y = middle + ((len(reduced) - 1) / 2 - place) * gap
         box = FancyBboxPatch((2.15, y - 0.42), 0.95, 0.84, boxstyle="round,pad=0.03", fc="white", ec=colour, lw=1.6)
         ax.add_patch(box)
-        ax.text(2.2, y + 0.15, f"{name} = {value:.2f}", va="center", fontsize=11, fontweight="bold", color=INK)
+        ax.text(2.2, y + 0.15, f"{name} = {value:.3f}", va="center", fontsize=11, fontweight="bold", color=INK)
         ax.text(2.2, y - 0.22, said.get(name, ""), va="center", fontsize=8.5, color=INK)
         for k in seen.get(name, range(len(scores))):
             ax.plot([1.24, 2.1], [-k, y], color=colour, ls=dash, lw=1.4, zorder=0)
