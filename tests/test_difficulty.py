@@ -89,12 +89,13 @@ def test_power_by_hand():
     """Eight problems a quintile, half of them +0.5 and half -0.5; with +1 and -1 beside them the variance is 0.4."""
     quintile = np.repeat([1, 2, 3, 4, 5], 8)
     found = power(np.tile([0.5, -0.5], 20), quintile, effect=0.1, level=0.95, chance=0.5)
-    assert found.problems.tolist() == [8] * 5
+    assert found.problems.tolist() == found.differ.tolist() == [8] * 5
     assert found.error.to_numpy() == pytest.approx(0.2)  # sqrt(0.4 / 10)
     assert found.detectable.to_numpy() == pytest.approx(1.959964 * 0.2)  # at chance 0.5 the interval's half width
     assert found.needed.tolist() == [154] * 5  # 1.96^2 x 0.4 / 0.1^2 = 153.7
     assert (power(np.tile([0.5, -0.5], 20), quintile).detectable > found.detectable).all()
     assert (power(np.zeros(40), quintile).error > 0).all()  # equal differences prove nothing
+    assert power(np.array([0.25, 1e-12, 0, -0.5, 0] * 5), np.repeat([1, 2, 3, 4, 5], 5)).differ.tolist() == [2] * 5
     with pytest.raises(InputError, match="quintile 5 has no problems"):
         power(np.zeros(4), np.array([1, 2, 3, 4]))
 
