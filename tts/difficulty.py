@@ -101,11 +101,11 @@ def power(
 ) -> pd.DataFrame:
     """How large a paired difference could be told from 0, one row a quintile; difference (P,) of values in [-1, 1].
 
-    Columns: problems; differ, those whose difference is not 0; error, the standard error of the quintile's mean difference; detectable, the true difference
-    whose interval at this level leaves 0 out with this chance; needed, about how many problems a quintile it takes for
-    `effect`. All from the spread that the data have, with one problem more each way, as the ledger's intervals have
-    (tts.claims.rows): equal differences of a few problems are no proof that there is no spread. Where few problems
-    differ, the numbers are those of these two more than of the data.
+    Columns: problems; differ, those whose difference is not 0; error, the standard error of the quintile's mean
+    difference; detectable, the true difference whose interval at this level leaves 0 out with this chance; needed,
+    about how many problems a quintile it takes for `effect`. All from the spread that the data have, with one problem
+    more each way, as the ledger's intervals have (tts.claims.rows): equal differences of a few problems are no proof
+    that there is no spread. Where few problems differ, the numbers are those of these two more than of the data.
     """
     z = norm.ppf((1 + level) / 2) + norm.ppf(chance)
     rows = []
@@ -116,4 +116,5 @@ def power(
         error = members.std() / len(members) ** 0.5
         differ = int((np.abs(members[:-2]) > 1e-9).sum())  # means over draws or seeds may miss 0 by rounding
         rows.append((q, len(members) - 2, differ, error, z * error, int(np.ceil((z * members.std() / effect) ** 2))))
-    return pd.DataFrame(rows, columns=["quintile", "problems", "differ", "error", "detectable", "needed"]).set_index("quintile")
+    columns = ["quintile", "problems", "differ", "error", "detectable", "needed"]
+    return pd.DataFrame(rows, columns=columns).set_index("quintile")
