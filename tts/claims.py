@@ -173,22 +173,23 @@ BEGIN, END = "<!-- ledger: begin (made by run_all.sh) -->", "<!-- ledger: end --
 
 
 def markdown(figures: str | Path) -> str:
-    """The ledger of figures/ and, beside it, that of the `full` profile in figures/full/, as a Markdown table."""
+    """The ledger as a Markdown table: that of the `full` profile in figures/full/, and beside it that of figures/."""
     here, there = (
         {(row.claim, row.part): row for row in read(folder).itertuples()}
         for folder in (figures, Path(figures) / "full")
     )
-    heads = ["", "the writeup", "asked", "default run", "verdict", *["full run", "verdict"] * bool(there), "shown in"]
+    runs = ["full run", "verdict"] * bool(there) + ["default run", "verdict"]
+    heads = ["", "the writeup", "asked", *runs, "shown in"]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     said = set()
     for claim, part in sorted({**here, **there}, key=lambda key: list(CLAIMS).index(key[0])):  # stable: parts in order
         mine, other = here.get((claim, part)), there.get((claim, part))
-        row, first = mine or other, claim not in said
+        row, first = other or mine, claim not in said
         said.add(claim)
-        cells = [claim * first, row.writeup * first, part, *((_points(mine), mine.verdict) if mine else ("", ""))]
-        if there:
-            cells += [_points(other), other.verdict] if other else ["", ""]
-        folder = Path(figures).name + ("" if mine else "/full")
+        cells = [claim * first, row.writeup * first, part]
+        for found in (other, mine) if there else (mine,):
+            cells += [_points(found), found.verdict] if found else ["", ""]
+        folder = Path(figures).name + "/full" * bool(other)
         lines.append("| " + " | ".join([*cells, f"[{row.notebook}]({folder}/{row.figure}.png)"]) + " |")
     return "\n".join(lines)
 
