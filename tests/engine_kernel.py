@@ -15,7 +15,9 @@ from tts.policy import open_policy
 policy = open_policy({directory!r}, engine={engine!r})
 prompt = policy.prompt("find the sum")
 async def draw(n, tokens):
-    return await asyncio.gather(*(policy.sample(prompt, seed=s, temperature=0.8, max_tokens=tokens) for s in range(n)))
+    requests = [policy.sample(prompt, seed=s, temperature=0.8, max_tokens=tokens) for s in range(n)]
+    # Without log-probabilities: on a busy machine the requests may come in two batches, which round otherwise.
+    return [(drawn.token_ids, drawn.text, drawn.finish) for drawn in await asyncio.gather(*requests)]
 first = await draw(5, 30)
 """
 
