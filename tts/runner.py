@@ -384,13 +384,14 @@ def note_runs(folder: Path, jobs: Sequence[Job]) -> None:
     import pandas as pd
 
     file = folder / "runs.csv"
+    where, spent = device(), {store: _stored_seconds(store) for store in _stores(jobs)}
     rows = [
         {
             "notebook": job.name,
             "date": datetime.now(UTC).date().isoformat(),
             "seconds": round(job.seconds),
-            "stored hours": round(sum(map(_stored_seconds, _stores([job]))) / 3600, 1),
-            "device": device(),
+            "stored hours": round(sum(spent[store] for store in _stores([job])) / 3600, 1),
+            "device": where,
             "parameters": ", ".join(f"{name}={value}" for name, value in job.parameters.items()),
         }
         for job in jobs
