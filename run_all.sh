@@ -178,8 +178,8 @@ fi
 # --- run ---------------------------------------------------------------------------------------------------------
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" PYTHONNOUSERSITE=1
 case $command in
-  run) exec "$python" -m tts.runner --profile "$profile" --only "$only" ${settings[@]+"${settings[@]}"} ;;
-  bench) exec "$python" -m tts.bench "$@" ;;
+  run) exec "$python" -m tts.companion.runner --profile "$profile" --only "$only" ${settings[@]+"${settings[@]}"} ;;
+  bench) exec "$python" -m bench "$@" ;;
   test)
     "$python" -m ruff check . && "$python" -m ruff format --check . || fail "ruff has complaints (see above)"
     # All of them in two processes, a file in one of them; what is asked for by name runs in this one.

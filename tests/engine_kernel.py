@@ -11,7 +11,7 @@ from jupyter_client.manager import start_new_kernel
 
 SETUP = """
 import asyncio
-from tts.policy import open_policy
+from tts.models.open import open_policy
 policy = open_policy({directory!r}, engine={engine!r})
 prompt = policy.prompt("find the sum")
 async def draw(n, tokens):

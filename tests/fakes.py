@@ -28,8 +28,9 @@ class ScriptedPolicy:
     def prompt(self, problem):
         return tuple(map(ord, problem + "|"))
 
-    async def sample(self, prefix, *, seed, temperature, top_p=1.0, max_tokens, stop=None):
+    async def sample(self, prefix, sampling, *, stop=None):
         assert isinstance(prefix, tuple)
+        seed, temperature, max_tokens = sampling.seed, sampling.temperature, sampling.max_tokens
         problem, written = "".join(map(chr, prefix)).split("|")
         room = min(max_tokens, self.context - len(prefix))
         assert room >= 1, "a request without room for a token"

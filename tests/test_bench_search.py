@@ -6,8 +6,8 @@ import inspect
 import pytest
 from fakes import ScriptedPolicy, ScriptedScorer, by_hash, dice
 
-from tts.bench import _baselines, search
-from tts.bench._baselines import lock_step, published
+from bench import _baselines, search
+from bench._baselines import lock_step, published
 from tts.errors import InputError
 from tts.problems import Problem
 from tts.strategies import beam_search, dvts

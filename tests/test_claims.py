@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tts import claims
+from tts.companion import ledger
 from tts.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -8,15 +8,15 @@ import pytest
 from fakes import ScriptedPolicy, ScriptedScorer, by_hash, dice
 from scipy import stats
 
-from tts import runs
-from tts.curves import coverage, intervals, over_seeds, seeds_to, vote
+from tts.results import collect
+from tts.analysis.curves import coverage, intervals, over_seeds, seeds_to, vote
 from tts.errors import InputError
-from tts.grading import grade, returned
+from tts.analysis.grading import grade, returned
 from tts.problems import Problem
-from tts.scaling import mean_interval
-from tts.store import Store
+from tts.analysis.intervals import mean_interval
+from tts.results.store import Store
 from tts.strategies import beam_search, dvts
-from tts.sweep import greedy_baselines, search_accuracy, searches_of, sweep
+from tts.experiment import greedy_baselines, search_accuracy, searches_of, sweep
 
 PROBLEMS = [Problem(id="p1", text="Q", answer="1"), Problem(id="p2", text="R", answer="2")]
 

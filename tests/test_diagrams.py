@@ -5,8 +5,8 @@ import warnings
 import matplotlib.pyplot as plt
 import pytest
 
-from tts.diagrams import reductions, step_bars
-from tts.plots import save_figure
+from tts.plots.diagrams import reductions, step_bars
+from tts.plots.style import save_figure
 
 
 @pytest.fixture(autouse=True)

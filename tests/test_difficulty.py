@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from tts.difficulty import by_quintile, edges, expected_misplaced, place, power, quintiles, wilson
+from tts.analysis.difficulty import by_quintile, edges, expected_misplaced, place, power, quintiles, wilson
 from tts.errors import InputError
 
 

@@ -16,9 +16,10 @@ from engine_models import save_model
 from scipy.stats import chisquare
 from transformers import AutoModelForCausalLM
 
-from tts.engines.transformers import TransformersPolicy, _Decoder
+from tts.models.transformers_policy import TransformersPolicy, _Decoder
 from tts.errors import EngineError, InputError
-from tts.policy import Completion, open_policy
+from tts.models.open import open_policy
+from tts.policy import Completion
 
 
 @pytest.fixture(scope="module")
@@ -261,7 +262,7 @@ def test_a_cancelled_request_harms_no_other(directory):
 def test_a_script_may_end_at_any_moment(directory, ending):
     code = f"""
 import asyncio
-from tts.policy import open_policy
+from tts.models.open import open_policy
 
 async def main():
     policy = open_policy({str(directory)!r}, engine="transformers")

@@ -23,9 +23,9 @@ from engine_kernel import interrupt_and_run_again
 from engine_models import save_model
 from scipy.stats import chi2_contingency
 
-from tts.engines.host import is_locked, running_hosts, runtime_directory, stop_hosts
+from tts.models.host import is_locked, running_hosts, runtime_directory, stop_hosts
 from tts.errors import EngineError, InputError
-from tts.policy import open_policy
+from tts.models.open import open_policy
 
 pytestmark = pytest.mark.vllm
 
@@ -74,7 +74,7 @@ def wait_until(condition) -> None:
 
 CLIENT = """
 import asyncio, json, sys
-from tts.policy import open_policy
+from tts.models.open import open_policy
 
 async def main():
     policy = open_policy(sys.argv[1], engine="vllm")
@@ -130,7 +130,7 @@ def test_interrupted_cell_runs_again_on_the_same_host(directory):
 
 def command(word) -> str:
     return subprocess.run(
-        [sys.executable, "-m", "tts.engines.host", word], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "tts.models.host", word], capture_output=True, text=True, check=True
     ).stdout
 
 

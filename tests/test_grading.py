@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from tts.grading import grade, outcome_shares, returned, score_array, vote_codes
+from tts.analysis.grading import grade, outcome_shares, returned, score_array, vote_codes
 from tts.problems import Problem
 from tts.tree import Search, Solution
 

@@ -8,8 +8,8 @@ import nbformat
 import papermill
 import pytest
 
-from tts.profiles import load_profile
-from tts.runner import canonical, environment, read_parameters
+from tts.companion.parameters import load_profile
+from tts.companion.runner import canonical, environment, read_parameters
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))

@@ -21,7 +21,7 @@ from tts.optimal import (
     reductions_of,
     widths_of,
 )
-from tts.scaling import mean_interval
+from tts.analysis.intervals import mean_interval
 from tts.strategies import beam_search, best_of_n, majority
 
 QUINTILE = np.repeat([1, 2, 3, 4, 5], 4)
@@ -183,7 +183,7 @@ def test_intervals_of_the_gain_need_widening(true):
         return ((low <= truth) & (truth <= high)).mean()
 
     widened = middle + 2**0.5 * (gain - middle)
-    more = np.concatenate([widened, np.ones((1, 600)), -np.ones((1, 600))])  # as tts.claims.rows has it
+    more = np.concatenate([widened, np.ones((1, 600)), -np.ones((1, 600))])  # as tts.companion.ledger.rows has it
     assert 1.3 < middle.std() / (gain.std(axis=0).mean() / 200**0.5) < 1.7
     assert 0.75 < covered(gain) < 0.85
     assert covered(widened) > 0.9

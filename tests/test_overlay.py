@@ -4,7 +4,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from tts import overlay
+from tts.plots import overlay
 from tts.errors import InputError
 
 

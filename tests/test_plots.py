@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 
-from tts.plots import STRATEGIES, gallery, label_right, log2_axis, save_figure, style
+from tts.plots.style import STRATEGIES, gallery, label_right, log2_axis, save_figure, style
 
 WORDS = {"caption": "Accuracy over\n 3 problems.", "alt": "A line [that] rises."}
 

@@ -15,12 +15,12 @@ import huggingface_hub
 import pytest
 from engine_models import TEMPLATE, save_model
 
-import tts.engines
-from tts.engines import ENGINES, choose_engine
-from tts.engines.model import Model, open_model
+import tts.models.open
+from tts.models.open import ENGINES, choose_engine
+from tts.models.checkpoint import Checkpoint, open_checkpoint
 from tts.errors import InputError
-from tts.policy import open_policy
-from tts.prm import open_prm
+from tts.models.open import open_policy
+from tts.models.open import open_prm
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +171,7 @@ def test_template_that_drops_the_problem_or_fails(directory):
 
 def test_opening_loads_no_library(directory):
     code = (
-        "import sys; from tts.policy import open_policy\n"
+        "import sys; from tts.models.open import open_policy\n"
         f"policy = open_policy({str(directory)!r}); assert policy.context == 256, policy.context\n"
         "loaded = {'torch', 'transformers', 'vllm', 'tokenizers'} & set(sys.modules); assert not loaded, loaded"
     )
@@ -226,8 +226,8 @@ def test_automatic_engine(monkeypatch, packages, gpu, flags, chosen, why):
         return packages[name]
 
     monkeypatch.setattr(importlib.metadata, "version", version)
-    monkeypatch.setattr(tts.engines, "has_gpu", lambda: gpu)
-    monkeypatch.setattr(tts.engines, "_cpu_flags", lambda: set(flags.split()))
+    monkeypatch.setattr(tts.models.open, "has_gpu", lambda: gpu)
+    monkeypatch.setattr(tts.models.open, "_cpu_flags", lambda: set(flags.split()))
     assert choose_engine("auto")[0] == chosen
     assert why in choose_engine("auto")[1]
     if not packages:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from tts.errors import ContextExceeded, EngineError, InputError
-from tts.prm import open_prm
+from tts.models.open import open_prm
 
 TOLERANCE = 1e-5  # float32; between any two ways to score
 PROBLEM = "What is 12 + 3 - 1?"

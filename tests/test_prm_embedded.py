@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from tts.errors import InputError
-from tts.prm import open_prm
+from tts.models.open import open_prm
 from tts.problems import load_problems
 from tts.tiny import MODELS
 from tts.tree import split_steps
@@ -58,7 +58,7 @@ def test_an_embedded_policy_is_refused():
 
 LEAVE = """
 import asyncio
-from tts.prm import open_prm
+from tts.models.open import open_prm
 
 async def main():
     for _ in range(3):

@@ -9,8 +9,8 @@ import pytest
 from test_prm import SOLUTIONS, TOLERANCE, scored, step_by_step
 
 from tts.errors import ContextExceeded, InputError
-from tts.formats import TokenHead
-from tts.prm import open_prm
+from tts.models.formats import TokenHead
+from tts.models.open import open_prm
 
 pytestmark = pytest.mark.vllm
 FORMATS = ("rlhflow", "math-shepherd")
@@ -18,7 +18,7 @@ FORMATS = ("rlhflow", "math-shepherd")
 
 @pytest.fixture(scope="module", autouse=True)
 def _engines():
-    from tts.engines.host import stop_hosts
+    from tts.models.host import stop_hosts
 
     # A short path: a socket's has 107 bytes.
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as path:

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from tts.engines.model import open_model
+from tts.models.checkpoint import open_checkpoint
 from tts.errors import InputError
-from tts.policy import open_policy
-from tts.prm import open_prm
+from tts.models.open import open_policy
+from tts.models.open import open_prm
 from tts.problems import load_problems
-from tts.profiles import check_parameters, load_profile
-from tts.runner import read_parameters
+from tts.companion.parameters import check_parameters, load_profile
+from tts.companion.runner import read_parameters
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 LLAMA = load_profile("llama")

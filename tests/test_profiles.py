@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tts import profiles
+from tts.companion import parameters
 from tts.errors import InputError
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from tts.answers import canonical_key
 from tts.reductions import reduce_scores
-from tts.reference import extract_answer, predictions
+from reference import extract_answer, predictions
 
 RUNS = Path(__file__).resolve().parents[2] / "shared" / "data" / "reference_runs"
 needs_runs = pytest.mark.skipif(not RUNS.is_dir(), reason=f"needs the reference's runs in {RUNS}")

@@ -100,15 +100,15 @@ def test_sets_up_once(repository, stand_in):
     assert "--retries 0 --extra-index-url" in asked[1]  # torch alone
     assert asked[2].endswith("-r requirements-portable.txt")
     assert asked[3].endswith("--no-build-isolation -e .")
-    assert asked[-1] == "-m tts.runner --profile default --only 03"
+    assert asked[-1] == "-m tts.companion.runner --profile default --only 03"
 
     second = run_all(repository, "--machine", "portable")
     assert second.stderr == ""
-    assert calls(repository) == ["-m tts.runner --profile default --only "]
+    assert calls(repository) == ["-m tts.companion.runner --profile default --only "]
 
     (repository / "requirements-portable.txt").write_text("torch==9\n")  # other pins: installed, nothing made anew
     assert run_all(repository, "--machine", "portable").returncode == 0
-    assert [line.split()[1] for line in calls(repository)] == ["pip", "pip", "pip", "tts.runner"]
+    assert [line.split()[1] for line in calls(repository)] == ["pip", "pip", "pip", "tts.companion.runner"]
 
 
 def test_gpu_torch_comes_from_the_ordinary_index(repository, stand_in):
@@ -140,7 +140,7 @@ def test_failed_set_up_is_one_line_and_a_rerun_goes_on(repository, stand_in):
         "pip",
         "pip",
         "pip",
-        "tts.runner",
+        "tts.companion.runner",
     ]  # kept the environment
     assert [path.name for path in folder.parent.iterdir()] == ["whole-1.dist-info"]
 
@@ -174,7 +174,7 @@ def test_no_python_says_what_to_install(repository, tmp_path):
 
 def test_commands_reach_their_programs(repository, stand_in):
     assert run_all(repository, "bench", "--quick", "--machine", "x").returncode == 0
-    assert calls(repository)[-1] == "-m tts.bench --quick --machine x"
+    assert calls(repository)[-1] == "-m bench --quick --machine x"
     assert run_all(repository, "test", "-k", "one or two").returncode == 0
     assert calls(repository) == ["-m ruff check .", "-m ruff format --check .", "-m pytest -k one or two"]
 

@@ -15,7 +15,7 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 from toys import PARAMETERS, files, make_notebook, make_repository, run
 
 from tts.errors import InputError
-from tts.runner import canonical, device, read_parameters
+from tts.companion.runner import canonical, device, read_parameters
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ def test_interrupt_ends_the_kernel_and_copies_nothing(repository):
     )
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TTS_")}
     runner = subprocess.Popen(
-        [sys.executable, "-m", "tts.runner"],
+        [sys.executable, "-m", "tts.companion.runner"],
         cwd=repository,
         env=environment | {"PYTHONPATH": str(repository)},
         stderr=subprocess.PIPE,

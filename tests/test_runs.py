@@ -5,13 +5,13 @@ import asyncio
 import pandas as pd
 import pytest
 
-from tts import runs
+from tts.results import collect
 from tts.errors import ContextExceeded, EngineError, InputError
 from tts.policy import Completion
 from tts.problems import Problem
-from tts.store import Store
+from tts.results.store import Store
 from tts.strategies import beam_search, dvts
-from tts.usage import Usage
+from tts.analysis.cost import Usage
 
 PROBLEMS = [Problem(id=f"p{i}", text=f"{i} + 1?", answer=str(i + 1)) for i in range(6)]
 

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from tts.errors import InputError
-from tts.scaling import answer_codes, mean_interval, pass_at_k, powers_of_four, powers_of_two, vote_curve
+from tts.analysis.curves import pass_at_k, powers_of_four, powers_of_two, vote_curve
+from tts.analysis.grading import answer_codes
+from tts.analysis.intervals import mean_interval
 from tts.voting import majority, vanilla, weighted
 
 

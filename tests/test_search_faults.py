@@ -23,13 +23,14 @@ from engine_kernel import reply, run
 from fakes import ScriptedPolicy, ScriptedScorer, by_hash, dice
 from jupyter_client.manager import start_new_kernel
 
-from tts import runs
-from tts.engines.host import running_hosts, stop_hosts
+from tts.results import collect
+from tts.models.host import running_hosts, stop_hosts
 from tts.errors import EngineError
-from tts.policy import Completion, open_policy
-from tts.prm import open_prm
+from tts.models.open import open_policy
+from tts.policy import Completion
+from tts.models.open import open_prm
 from tts.problems import Problem, load_problems
-from tts.store import Store
+from tts.results.store import Store
 from tts.strategies import beam_search, dvts
 
 PROBLEMS = [Problem(id=f"p{i}", text=f"Q{i}", answer="1") for i in range(6)]
@@ -169,8 +170,8 @@ SEARCH = """
 import asyncio, sys
 from fakes import ScriptedPolicy, ScriptedScorer, by_hash, dice
 from tts.problems import Problem
-from tts.runs import search
-from tts.store import Store
+from tts.results.collect import search
+from tts.results.store import Store
 from tts.strategies import beam_search
 
 async def slowly(*_):

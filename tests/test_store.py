@@ -11,9 +11,9 @@ import time
 
 import pytest
 
-import tts.store
+import tts.results.store
 from tts.errors import InputError
-from tts.store import Store, settings_hash
+from tts.results.store import Store, settings_hash
 
 SETTINGS = {"policy": "abc", "temperature": 0.8, "prompt": {"date": "x", "system": ""}}
 
@@ -125,7 +125,7 @@ def test_a_full_disk_leaves_no_half_record(tmp_path, monkeypatch):
         file.write(data[: len(data) // 2])
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(tts.store, "_write_all", full)
+    monkeypatch.setattr(tts.results.store, "_write_all", full)
     with pytest.raises(InputError, match="No space left on device.*free some space"):
         table.append([record("a", 1)])
     assert table.path.read_bytes() == before
@@ -150,7 +150,7 @@ def test_a_really_full_disk(tmp_path):
 
 APPENDER = """
 import sys
-from tts.store import Store
+from tts.results.store import Store
 folder, name = sys.argv[1:]
 table = Store(folder).table("samples", {})
 for i in range(100):
@@ -166,13 +166,13 @@ def test_several_processes_append_whole_records(tmp_path):
     assert all(len(records[name, i]["text"]) == i * 37 % 1000 for name in "abc" for i in range(100))
 
 
-# A real run of tts.runs.sample with a scripted policy that notes each completion that it makes.
+# A real run of tts.results.collect.sample with a scripted policy that notes each completion that it makes.
 RUN = """
 import asyncio, hashlib, sys
 from tts.policy import Completion
 from tts.problems import Problem
-from tts.runs import sample
-from tts.store import Store
+from tts.results.collect import sample
+from tts.results.store import Store
 
 class Scripted:
     name, fingerprint, context = "scripted", "f00d", 1000

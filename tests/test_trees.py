@@ -12,12 +12,13 @@ import pytest
 from fakes import PROBLEM, ScriptedPolicy, ScriptedScorer, by_hash, by_last, dice, table
 
 from tts.errors import InputError
-from tts.grading import grade
-from tts.plots import save_figure
+from tts.analysis.grading import grade
+from tts.plots.style import save_figure
 from tts.problems import Problem
 from tts.strategies import beam_search, dvts
 from tts.tree import Search, Solution
-from tts.trees import STATES, as_dvts, best_only, distinct, diversity, draw, layout, voted
+from tts.analysis.diversity import as_dvts, best_only, distinct, diversity, voted
+from tts.plots.trees import STATES, draw, node_table
 
 MIXED = ("a\n\n", "b\n\n", "cc\n\n", "\n\n", "d$", "ee$", "$")  # steps, blank ones, ends, an end after a blank line
 

@@ -24,11 +24,12 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from tts.engines.model import Model
-from tts.engines.size import count_size
+from tts.models.checkpoint import Checkpoint
+from tts.models.flops import count_size
 from tts.errors import InputError
 from tts.strategies import beam_search, best_of_n
-from tts.usage import Size, Usage, attended, independent, measured, searched
+from tts.analysis.cost import Usage, independent, measured, searched
+from tts.models.flops import Size, attended
 
 CONFIG = {
     "hidden_size": 64,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tts.errors import InputError
-from tts.verifiers import (
+from tts.analysis.verifiers import (
     auc,
     blurred,
     calibration,

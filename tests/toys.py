@@ -16,7 +16,7 @@ PARAMETERS = 'n_max: int = 64  # samples\ntemperature: float = 0.8  # of the sam
 FIGURE = """
 import json, sys
 from pathlib import Path
-from tts.profiles import figures_folder
+from tts.companion.parameters import figures_folder
 folder = figures_folder(globals())
 folder.mkdir(parents=True, exist_ok=True)
 (folder / "NAME.png").write_bytes(b"picture %d" % n_max)
@@ -28,9 +28,8 @@ print("half way", file=sys.stderr)
 def make_repository(folder: Path) -> Path:
     """The files that run_all.sh and the runner need, without notebooks."""
     (folder / "notebooks" / "profiles").mkdir(parents=True)
-    (folder / "tts").mkdir()
-    for name in ("__init__.py", "errors.py", "profiles.py", "runner.py", "plots.py", "tts.mplstyle"):
-        shutil.copy(ROOT / "tts" / name, folder / "tts")
+    shutil.copytree(ROOT / "tts", folder / "tts", ignore=shutil.ignore_patterns("__pycache__", "models", "data"))
+    shutil.copytree(ROOT / "tts" / "models", folder / "tts" / "models")  # the code; tiny/models has the weights
     for path in (ROOT / "run_all.sh", *ROOT.glob("requirements-*.txt")):
         shutil.copy(path, folder)
     profiles = {
@@ -62,7 +61,7 @@ def run(repository: Path, *arguments: str, cwd: Path | None = None, **environmen
     """The runner of that copy, in this Python, as run_all.sh calls it."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("TTS_")}
     return subprocess.run(
-        [sys.executable, "-m", "tts.runner", *arguments],
+        [sys.executable, "-m", "tts.companion.runner", *arguments],
         cwd=cwd or repository,
         env=clean | {"PYTHONPATH": str(repository)} | environment,
         capture_output=True,

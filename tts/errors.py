@@ -1,8 +1,10 @@
-"""The kinds of error a user meets."""
+"""The errors a user meets, and the check of whole-number settings that many functions share."""
+
+from numbers import Integral
 
 
 class InputError(ValueError):
-    """A parameter or a file is wrong: one line that names it, says what was wrong and what to do."""
+    """A parameter or a file is wrong. The message is one line: what it is, what was wrong, what to do."""
 
 
 class EngineError(RuntimeError):
@@ -11,3 +13,10 @@ class EngineError(RuntimeError):
 
 class ContextExceeded(EngineError):
     """A solution is longer than the scorer's context: it has no score, and trying again changes nothing."""
+
+
+def check_counts(least: int = 1, **counts: int) -> None:
+    """Raise InputError unless each of counts (name=value) is a whole number of at least `least`."""
+    for name, value in counts.items():
+        if not isinstance(value, Integral) or value < least:
+            raise InputError(f"{name} is {value!r}: it must be a whole number, {least} or more")

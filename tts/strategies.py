@@ -4,7 +4,7 @@ Each is an async function over one problem that awaits `policy.sample` and `prm.
 of the writeup and of arXiv 2408.03314 (N is `n`, M is `width`). Run many problems at once as tasks: the engine batches
 whatever is waiting, so nothing is batched here and no problem waits for another.
 
-What holds for all of them:
+Rules that hold for all of them:
 - A step ends at a blank line; white space alone is no step (tts.tree).
 - Finished means that the model ended its turn. What ran out of tokens (max_tokens, for a solution over all its steps)
   or of context is cut: a search never scores, continues or returns it. An independent sample stays, as finish says.
@@ -17,10 +17,10 @@ What holds for all of them:
 
 from __future__ import annotations
 
-from numbers import Integral
+from dataclasses import replace
 
-from tts.errors import InputError
-from tts.policy import Policy
+from tts.errors import check_counts
+from tts.policy import Policy, Sampling
 from tts.prm import StepScorer
 from tts.problems import Problem
 from tts.seeds import sample_seed
@@ -28,64 +28,40 @@ from tts.tree import Branch, Search, Solution, Tree, count_tokens, cut_at, divid
 
 
 async def majority(
-    problem: Problem,
-    policy: Policy,
-    *,
-    n: int,
-    temperature: float = 0.8,
-    top_p: float = 1.0,
-    max_tokens: int = 2048,
-    first: int = 0,
-    seed: int,
+    problem: Problem, policy: Policy, *, n: int, first: int = 0, sampling: Sampling = Sampling()
 ) -> Search:
     """N independent solutions, for a vote (tts.voting). Sample i is the same for every n, and in best_of_n.
 
-    first: only samples first ... n - 1, where those before have been drawn already.
+    first: only samples first ... n - 1, where the earlier ones have been drawn already.
     """
-    check_sampling(n=n - first, temperature=temperature, top_p=top_p, max_tokens=max_tokens)
+    check_counts(n=n - first)
     prompt = policy.prompt(problem.text)
 
     async def draw(i: int) -> Solution:
-        drawn = await policy.sample(
-            prompt,
-            seed=sample_seed(seed, problem.id, i),
-            temperature=temperature,
-            top_p=top_p,
-            max_tokens=max_tokens,
-        )
+        drawn = await policy.sample(prompt, replace(sampling, seed=sample_seed(sampling.seed, problem.id, i)))
         steps = split_steps(drawn.text)
         return Solution(drawn.text, steps, [], count_tokens(drawn), drawn.logprob, drawn.finish, path=(i,))
 
     # 1. Draw N independent solutions.
     solutions = await together(draw(i) for i in range(first, n))
 
-    _, limit = cut_at(policy, prompt, max_tokens)
+    _, limit = cut_at(policy, prompt, sampling.max_tokens)
     ended = ["finished" if solution.finish == "end" else limit for solution in solutions]
     generated = sum(solution.tokens for solution in solutions)
     return Search("majority", problem.id, n, solutions, ended, generated=generated)
 
 
 async def best_of_n(
-    problem: Problem,
-    policy: Policy,
-    prm: StepScorer,
-    *,
-    n: int,
-    temperature: float = 0.8,
-    top_p: float = 1.0,
-    max_tokens: int = 2048,
-    first: int = 0,
-    seed: int,
+    problem: Problem, policy: Policy, prm: StepScorer, *, n: int, first: int = 0, sampling: Sampling = Sampling()
 ) -> Search:
     """The solutions of majority() with a score a step: what vanilla and weighted Best-of-N choose from (tts.voting).
 
-    A solution is scored whole, in one call, also one that was cut; equal solutions once. One that is longer than the
+    A solution is scored whole, in one call, even one that was cut; equal solutions once. One that is longer than the
     scorer's context stays without scores, and ended says "context".
     """
     # 1. Draw N independent solutions.
-    search = await majority(
-        problem, policy, n=n, temperature=temperature, top_p=top_p, max_tokens=max_tokens, first=first, seed=seed
-    )
+    search = await majority(problem, policy, n=n, first=first, sampling=sampling)
+
     # 2. Score every step of each.
     distinct = {solution.text: solution for solution in search.solutions if solution.steps}
     scores = await together(score_whole(prm, problem, solution.steps) for solution in distinct.values())
@@ -108,28 +84,31 @@ async def beam_search(
     n: int,
     width: int = 4,
     depth: int = 40,
-    temperature: float = 0.8,
-    top_p: float = 1.0,
-    max_tokens: int = 2048,
     lookahead: int = 0,
     drop_duplicates: bool = False,
-    seed: int,
+    sampling: Sampling = Sampling(),
 ) -> Search:
     """Beam search against a step scorer: one tree, in which N branches compete at every step (arXiv 2408.03314).
 
-    A finished solution leaves the beam and counts towards N: it doesn't compete for places, and long solutions keep
-    theirs. Exactly N come back unless depth (in steps), tokens or context end the search, which `ended` then says.
+    A finished solution leaves the beam and counts towards N: it does not compete for places, and long solutions keep
+    theirs. Exactly N come back unless depth (in steps), tokens or context end the search; `ended` then says which.
 
     M = width need not divide N: children are spread evenly over the parents, the best parents get one more, and below
     2 M there is one parent. Where fewer are left than are to be kept, they share the N - f children.
     lookahead: rank a child by the score this many greedy steps later, 0 by its own.
     drop_duplicates: drop an unfinished child that repeats a sibling; a finished one is a vote and stays.
     """
-    check_sampling(
-        n=n, width=width, depth=depth, temperature=temperature, top_p=top_p, max_tokens=max_tokens, lookahead=lookahead
-    )
     tree = Tree(
-        "beam_search", problem, policy, prm, n, temperature, top_p, max_tokens, lookahead, drop_duplicates, seed
+        strategy="beam_search",
+        problem=problem,
+        policy=policy,
+        prm=prm,
+        n=n,
+        width=width,
+        depth=depth,
+        lookahead=lookahead,
+        drop_duplicates=drop_duplicates,
+        sampling=sampling,
     )
     # 1. Begin with the empty solution; f = 0 have finished.
     kept, finished, ended = [tree.root(0)], [], "depth"
@@ -161,13 +140,10 @@ async def dvts(
     n: int,
     width: int = 4,
     depth: int = 40,
-    temperature: float = 0.8,
-    top_p: float = 1.0,
-    max_tokens: int = 2048,
     lookahead: int = 0,
     drop_duplicates: bool = False,
     siblings: bool = True,
-    seed: int,
+    sampling: Sampling = Sampling(),
 ) -> Search:
     """Diverse verifier tree search: N / M independent trees, each a greedy descent by score (the writeup, "DVTS").
 
@@ -177,12 +153,20 @@ async def dvts(
 
     Below N = 2 M both searches are one tree and, given the same draws, the same one until a first child finishes. Then
     beam search sets that child aside and goes on with the others until it has N; DVTS ends if that child is the best
-    one and forgets it if not.
+    one, and forgets it if not.
     """
-    check_sampling(
-        n=n, width=width, depth=depth, temperature=temperature, top_p=top_p, max_tokens=max_tokens, lookahead=lookahead
+    tree = Tree(
+        strategy="dvts",
+        problem=problem,
+        policy=policy,
+        prm=prm,
+        n=n,
+        width=width,
+        depth=depth,
+        lookahead=lookahead,
+        drop_duplicates=drop_duplicates,
+        sampling=sampling,
     )
-    tree = Tree("dvts", problem, policy, prm, n, temperature, top_p, max_tokens, lookahead, drop_duplicates, seed)
 
     async def descend(number: int, width: int) -> tuple[list[Branch], str]:
         # 2. Begin each tree with the empty solution.
@@ -208,14 +192,3 @@ async def dvts(
     widths = divide(n, max(1, n // width))
     trees = await together(descend(number, width) for number, width in enumerate(widths))
     return tree.result([branch for finished, _ in trees for branch in finished], [ended for _, ended in trees])
-
-
-def check_sampling(*, temperature: float = 0.8, top_p: float = 1.0, lookahead: int = 0, **counts: int) -> None:
-    """Refuse settings that nothing can follow, before an engine is started; counts (n, width, ...) are at least 1."""
-    for name, value, least in [*((name, value, 1) for name, value in counts.items()), ("lookahead", lookahead, 0)]:
-        if not isinstance(value, Integral) or value < least:
-            raise InputError(f"{name} is {value!r}: it must be a whole number, {least} or more")
-    if not temperature >= 0:
-        raise InputError(f"temperature is {temperature}: it must be 0 (greedy) or more")
-    if not 0 < top_p <= 1:
-        raise InputError(f"top_p is {top_p}: it must be above 0 and at most 1")

@@ -13,18 +13,18 @@ from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
-from tts.errors import ContextExceeded, EngineError
-from tts.policy import Completion, Finish, Policy
+import msgspec
+
+from tts.errors import ContextExceeded, EngineError, check_counts
+from tts.policy import Completion, Finish, Policy, Sampling
 from tts.prm import StepScorer
 from tts.problems import Problem
 from tts.reductions import reduce_scores
 from tts.seeds import node_seed
 
 STEP_END = "\n\n"
-BLANK, AHEAD = (
-    -1,
-    -2,
-)  # in a seed's path: what follows white space; lookahead step k is AHEAD - k. Children count from 0.
+# In a seed's path: what follows white space; lookahead step k is AHEAD - k. Children count from 0.
+BLANK, AHEAD = -1, -2
 
 # What became of a step: the last one of a solution that was returned; expanded (or the depth ended it); not chosen;
 # a copy of a sibling, dropped before it was scored; cut by the limit on tokens; cut by the context.
@@ -78,17 +78,12 @@ class Search:
 
     def to_dict(self) -> dict[str, object]:
         """As plain JSON data."""
-        return vars(self) | {
-            "solutions": [vars(solution) | {"path": list(solution.path)} for solution in self.solutions],
-            "nodes": [vars(node) | {"path": list(node.path)} for node in self.nodes],
-        }
+        return msgspec.to_builtins(self)
 
     @classmethod
-    def from_dict(cls, record: dict) -> Search:
+    def from_dict(cls, record: dict[str, object]) -> Search:
         """The inverse of to_dict, also after a round trip through a file."""
-        solutions = [Solution(**solution | {"path": tuple(solution["path"])}) for solution in record["solutions"]]
-        nodes = [Node(**node | {"path": tuple(node["path"])}) for node in record["nodes"]]
-        return cls(**record | {"solutions": solutions, "nodes": nodes})
+        return msgspec.convert(record, cls)
 
 
 @dataclass
@@ -108,7 +103,7 @@ class Branch:
         return self.node.finish == "end"
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Tree:
     """The settings of one search and all that it has drawn, so that the searches name only what they would on paper."""
 
@@ -117,16 +112,17 @@ class Tree:
     policy: Policy
     prm: StepScorer
     n: int
-    temperature: float
-    top_p: float
-    max_tokens: int
+    width: int
+    depth: int
     lookahead: int
     drop_duplicates: bool
-    seed: int
+    sampling: Sampling
 
     def __post_init__(self):
+        check_counts(n=self.n, width=self.width, depth=self.depth)
+        check_counts(0, lookahead=self.lookahead)
         self.prompt = tuple(self.policy.prompt(self.problem.text))
-        self.end, self.limit = cut_at(self.policy, self.prompt, self.max_tokens)
+        self.end, self.limit = cut_at(self.policy, self.prompt, self.sampling.max_tokens)
         self.search = Search(self.strategy, self.problem.id, self.n, [], [])
         self.scoring: dict[tuple[bool | str, ...], asyncio.Future] = {}  # by finished and steps
 
@@ -165,7 +161,7 @@ class Tree:
     async def expand(self, parent: Branch, i: int) -> Branch:
         """Child i of a parent: one more step, continued from the parent's tokens, with a seed of its own."""
         path = (*parent.path, i)
-        drawn = await self.draw(parent.prefix, path, self.temperature)
+        drawn = await self.draw(parent.prefix, path, self.sampling)
         node = Node(path, drawn.text, count_tokens(drawn), drawn.logprob, drawn.finish)
         self.search.nodes.append(node)
         if drawn.text.strip():
@@ -174,21 +170,16 @@ class Tree:
             steps = [*parent.steps[:-1], *(step + drawn.text for step in parent.steps[-1:])]
         return Branch(path, parent.prefix + drawn.token_ids, steps, parent.scores, parent.logprob + drawn.logprob, node)
 
-    async def draw(self, prefix: tuple[int, ...], path: tuple[int, ...], temperature: float) -> Completion:
+    async def draw(self, prefix: tuple[int, ...], path: tuple[int, ...], sampling: Sampling) -> Completion:
         """The step after prefix. After white space alone the policy goes on, until it has written a step or ends."""
         drawn = Completion((), "", 0.0, "stop")
         while drawn.finish == "stop" and not drawn.text.strip():
             room = self.end - len(prefix) - len(drawn.token_ids)
             if room < 1:
                 return replace(drawn, finish="length")
-            more = await self.policy.sample(
-                prefix + drawn.token_ids,
-                seed=node_seed(self.seed, self.problem.id, self.strategy, self.n, path),
-                temperature=temperature,
-                top_p=self.top_p,
-                max_tokens=room,
-                stop=STEP_END,
-            )
+            seed = node_seed(sampling.seed, self.problem.id, self.strategy, self.n, path)
+            request = replace(sampling, max_tokens=room, seed=seed)
+            more = await self.policy.sample(prefix + drawn.token_ids, request, stop=STEP_END)
             if more.finish == "stop" and not more.token_ids:
                 raise EngineError(f"policy {self.policy.name} stopped without a token (problem {self.problem.id})")
             self.search.generated += count_tokens(more)
@@ -204,7 +195,7 @@ class Tree:
         """
         key = (child.finished, *child.steps)
         if key not in self.scoring:
-            self.scoring[key] = asyncio.ensure_future(self.judge(child))
+            self.scoring[key] = asyncio.ensure_future(self.look_ahead_and_score(child))
         try:
             scores, child.node.lookahead = await self.scoring[key]
         except ContextExceeded:
@@ -215,11 +206,12 @@ class Tree:
         child.node.value = reduce_scores(scores, "last")
         return True
 
-    async def judge(self, child: Branch) -> tuple[list[float], str]:
+    async def look_ahead_and_score(self, child: Branch) -> tuple[list[float], str]:
         """The scores of a child's steps followed by those of its lookahead, and the lookahead's text."""
         ahead, prefix, new = [], child.prefix, child.node.tokens
+        greedy = replace(self.sampling, temperature=0.0)
         for k in range(0 if child.finished else self.lookahead):
-            drawn = await self.draw(prefix, (*child.path, AHEAD - k), temperature=0.0)
+            drawn = await self.draw(prefix, (*child.path, AHEAD - k), greedy)
             if drawn.finish == "length":
                 break
             if drawn.text.strip():

@@ -1,0 +1,114 @@
+"""What a run costs: tokens decoded, prefilled, scored and spared by a cache, and the FLOPs of policy and PRM.
+
+There are two ways to count: measured() reads the engines' own counters; independent() and searched() compute from
+stored results what the work needs at least, every token of the tree once, which is the same with every engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from tts.models.flops import Size
+from tts.tree import Search
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens and FLOPs of some work; sums and differences are taken number by number."""
+
+    decoded: int = 0  # sampled by the policy, those of dropped branches too
+    prefilled: int = 0  # of prompts and prefixes that the policy had to read
+    scored: int = 0  # read by the PRM
+    cached: int = 0  # that policy and PRM did not read again, because a cache held them
+    policy_flops: int = 0
+    prm_flops: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
+
+    def __sub__(self, other: Usage) -> Usage:
+        return Usage(*(a - b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
+
+    def __str__(self) -> str:
+        return (
+            f"{self.decoded:,} tokens decoded, {self.prefilled:,} prefilled, {self.scored:,} scored, "
+            f"{self.cached:,} from caches; FLOPs: policy {self.policy_flops:.2e}, PRM {self.prm_flops:.2e}"
+        )
+
+    def to_dict(self) -> dict[str, int]:
+        """As plain JSON data; Usage(**record) is the inverse."""
+        return asdict(self)
+
+
+def size_of(engine: object) -> Size | None:
+    """The size of a policy's or scorer's model; None where FLOPs aren't known: see Checkpoint.size."""
+    return getattr(getattr(engine, "checkpoint", None), "size", None)  # a scripted one has no model
+
+
+def measured(policy: object = None, prm: object = None) -> Usage:
+    """What the engines of a policy and a scorer have counted since they were opened; subtract to get one run's part.
+
+    A policy or scorer without counters, such as a scripted one, counts as nothing.
+    """
+    decoding, scoring = (getattr(engine, "counts", {}) for engine in (policy, prm))
+    policy_flops = prm_flops = 0
+    if decoding and (size := size_of(policy)):
+        tokens = decoding["decoded"] + decoding["prefilled"]
+        policy_flops = size._flops(tokens, decoding["attended"], decoding["decoded"])
+    if scoring and (size := size_of(prm)):
+        prm_flops = size._flops(scoring["scored"], scoring["attended"], 0)
+    return Usage(
+        decoded=decoding.get("decoded", 0),
+        prefilled=decoding.get("prefilled", 0),
+        scored=scoring.get("scored", 0),
+        cached=decoding.get("cached", 0) + scoring.get("cached", 0),
+        policy_flops=policy_flops,
+        prm_flops=prm_flops,
+    )
+
+
+def independent(prompt: int, tokens: Sequence[int], *, policy: Size, prm: Size | None = None) -> Usage:
+    """What N independent solutions need: the prompt once, each solution decoded and, with a PRM, read in one pass.
+
+    prompt and tokens are lengths in the policy's tokens, which stand for the PRM's too; its template is left out.
+    """
+    decode = sum(policy.flops(n, prompt, logits=n) for n in tokens)
+    return Usage(
+        decoded=sum(tokens),
+        prefilled=prompt,
+        scored=sum(prompt + n for n in tokens) if prm else 0,
+        policy_flops=policy.flops(prompt) + decode,
+        prm_flops=sum(prm.flops(prompt + n) for n in tokens) if prm else 0,
+    )
+
+
+def searched(prompt: int, search: Search, *, policy: Size, prm: Size) -> Usage:
+    """What a search needs: the prompt once by either model, each step of the tree decoded once and scored once.
+
+    Equal steps after equal steps are scored once. Of a lookahead the tokens count, each as if it saw the prompt alone.
+    Lengths are in the policy's tokens, which stand for the PRM's too; its template is left out.
+    """
+    before: dict[tuple[int, ...], int] = {}  # node -> tokens up to its end, the prompt's included
+    texts: dict[tuple[int, ...], tuple[str, ...]] = {}
+    decode = read = drawn = scored = 0
+    seen = set()
+    for node in search.nodes:  # by path: a parent comes before its children
+        past = before.get(node.path[:-1], prompt)
+        before[node.path] = past + node.tokens
+        texts[node.path] = (*texts.get(node.path[:-1], ()), node.text.strip())
+        drawn += node.tokens
+        decode += policy.flops(node.tokens, past, logits=node.tokens)
+        if node.score is not None and node.text.strip() and texts[node.path] not in seen:
+            seen.add(texts[node.path])
+            scored += node.tokens
+            read += prm.flops(node.tokens, past)
+    ahead = search.generated - drawn
+    ahead_scored = search.scored - scored if ahead else 0
+    return Usage(
+        decoded=search.generated,
+        prefilled=prompt,
+        scored=prompt + scored + ahead_scored,
+        policy_flops=policy.flops(prompt) + decode + policy._flops(ahead, ahead * prompt, ahead),
+        prm_flops=prm.flops(prompt) + read + prm._flops(ahead_scored, ahead_scored * prompt, 0),
+    )

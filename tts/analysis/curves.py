@@ -1,0 +1,181 @@
+"""From graded solutions to the points of a figure: accuracy of a vote at n, pass@k, averages over seeds, intervals.
+
+P problems, S solutions of each. Answers are small integers here (grading.answer_codes), -1 where a solution has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from scipy.special import gammaln
+
+from tts.analysis.grading import score_array, vote_codes
+from tts.analysis.intervals import mean_interval
+from tts.errors import InputError
+from tts.problems import Problem
+
+Rule = Literal["majority", "weighted", "vanilla"]
+
+VOTES: dict[str, Rule] = {  # how the methods that take independent samples vote
+    "majority": "majority",
+    "best_of_n_vanilla": "vanilla",
+    "best_of_n_weighted": "weighted",
+}
+
+
+def powers_of_two(n_max: int) -> list[int]:
+    """1, 2, 4, ... up to n_max, with n_max itself at the end."""
+    if n_max < 1:
+        raise InputError(f"n_max is {n_max}: at least one sample a problem is needed")
+    return sorted({2**i for i in range(n_max.bit_length())} | {n_max})
+
+
+def powers_of_four(n_max: int) -> list[int]:
+    """4, 16, 64, ... up to n_max: the writeup's budgets for searches."""
+    if n_max < 4:
+        raise InputError(f"n_max is {n_max}: the smallest budget of a search is 4")
+    return [4**i for i in range(1, n_max.bit_length()) if 4**i <= n_max]
+
+
+def vote_curve(
+    codes: np.ndarray,
+    gold: np.ndarray,
+    ns: Sequence[int],
+    *,
+    rule: Rule = "majority",
+    scores: np.ndarray | None = None,
+    draws: int = 200,
+    seed: int = 0,
+) -> np.ndarray:
+    """Accuracy of a vote among n of the S solutions, for each problem and n: (P, len(ns)) of values in [0, 1].
+
+    Each value is the mean over `draws` random orders of the solutions, the first n of which vote as tts.voting defines;
+    so n = S averages over the ways in which ties fall. scores (P, S), at least 0, for the rules that use them.
+    """
+    problems, samples = codes.shape
+    if rule != "majority" and (scores is None or scores.shape != codes.shape):
+        raise InputError(f"scores: the rule {rule!r} needs one score a solution, shape {codes.shape}")
+    if min(ns) < 1 or max(ns) > samples:
+        raise InputError(f"ns: {list(ns)} asks for votes of 1 to {samples} solutions; there are {samples} a problem")
+    weights = np.ones(codes.shape) if rule == "majority" else scores
+    rng = np.random.default_rng(seed)
+    right = np.zeros((problems, len(ns)))
+    rows = np.arange(problems)
+    for _ in range(draws):
+        order = rng.random(codes.shape).argsort(axis=1)
+        drawn, weight = np.take_along_axis(codes, order, 1), np.take_along_axis(weights, order, 1)
+        # One solution after the other: only the group that it joins can overtake the leader, so the leader is kept, not
+        # searched for. A tie goes to the group seen first, in vanilla to the solution drawn first.
+        totals = np.zeros((problems, max(codes.max(), 0) + 1))
+        first = np.full(totals.shape, samples)
+        leader, best = np.full(problems, -1), np.full(problems, -np.inf)
+        for n in range(1, samples + 1):
+            answered = drawn[:, n - 1] >= 0
+            row, group, score = rows[answered], drawn[answered, n - 1], weight[answered, n - 1]
+            if rule == "vanilla":
+                overtakes = score > best[row]
+            else:
+                totals[row, group] += score
+                first[row, group] = np.minimum(first[row, group], n)
+                score = totals[row, group]
+                overtakes = (score > best[row]) | ((score == best[row]) & (first[row, group] < first[row, leader[row]]))
+            leader[row[overtakes]], best[row[overtakes]] = group[overtakes], score[overtakes]
+            if n in ns:
+                right[:, list(ns).index(n)] += leader == gold
+    return right / draws
+
+
+def pass_at_k(correct: np.ndarray, ks: Sequence[int]) -> np.ndarray:
+    """Unbiased pass@k of each problem: 1 - C(S - c, k) / C(S, k), c of S solutions right; (P, S) -> (P, len(ks)).
+
+    Source: Chen et al. 2021, arXiv 2107.03374, equation 1.
+    """
+    samples = correct.shape[1]
+    if min(ks) < 1 or max(ks) > samples:
+        raise InputError(f"ks: {list(ks)} asks for 1 to {samples} solutions; there are {samples} a problem")
+    k = np.asarray(ks)[None, :]
+    wrong = samples - correct.sum(axis=1)[:, None]
+    with np.errstate(invalid="ignore"):  # C(wrong, k) with k > wrong is 0: the branch below takes care of it
+        ratio = np.exp(_log_choose(np.maximum(wrong, k), k) - _log_choose(samples, k))
+    return np.where(wrong < k, 1.0, 1.0 - ratio)
+
+
+def _log_choose(n: np.ndarray | int, k: np.ndarray) -> np.ndarray:
+    return gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
+
+
+def vote(
+    graded: pd.DataFrame,
+    problems: Sequence[Problem],
+    rule: Rule,
+    ns: Sequence[int] | None = None,
+    *,
+    reduction: str = "last",
+) -> np.ndarray:
+    """Accuracy of each problem's vote: (P, len(ns)) among n of its solutions (vote_curve).
+
+    Without ns (P, 1): among all solutions that a problem has, as a search returned them. A problem without any counts
+    as wrong. reduction (tts.reductions) makes one score of a solution's step scores; majority uses none.
+    """
+    codes, gold = vote_codes(graded, problems)
+    scores = None if rule == "majority" else score_array(graded, problems, reduction)
+    return vote_curve(codes, gold, ns or [codes.shape[1]], rule=rule, scores=scores)
+
+
+def coverage(graded: pd.DataFrame, problems: Sequence[Problem], ns: Sequence[int] | None = None) -> np.ndarray:
+    """The chance that any of n solutions is right, pass@n: (P, len(ns)); without ns (P, 1), of all that there are."""
+    codes, gold = vote_codes(graded, problems)
+    right = codes == gold[:, None]
+    return pass_at_k(right, ns) if ns else right.any(axis=1, keepdims=True).astype(float)
+
+
+def mean_vote(
+    tables: Sequence[pd.DataFrame],
+    problems: Sequence[Problem],
+    rule: Rule,
+    ns: Sequence[int] | None = None,
+    *,
+    reduction: str = "last",
+) -> np.ndarray:
+    """vote() of each seed's table, averaged within each problem: (P, len(ns)), or (P, 1) without ns."""
+    return _over_seeds(tables, ns, lambda graded, at: vote(graded, problems, rule, at, reduction=reduction))
+
+
+def mean_coverage(
+    tables: Sequence[pd.DataFrame], problems: Sequence[Problem], ns: Sequence[int] | None = None
+) -> np.ndarray:
+    """coverage() of each seed's table, averaged within each problem: (P, len(ns)), or (P, 1) without ns."""
+    return _over_seeds(tables, ns, lambda graded, at: coverage(graded, problems, at))
+
+
+def _over_seeds(
+    tables: Sequence[pd.DataFrame], ns: Sequence[int] | None, curve: Callable[..., np.ndarray]
+) -> np.ndarray:
+    """The mean over seeds at each n; a seed with fewer samples counts as far as it goes.
+
+    Averaged within each problem, so that seeds stay nested in problems: these are what an interval resamples.
+    """
+    curves = []
+    for graded in tables:
+        most = graded.groupby("problem").size().max()
+        curves.append(curve(graded, ns and [n for n in ns if n <= most]))
+    mean = np.empty((len(curves[0]), max(one.shape[1] for one in curves)))
+    for point in range(mean.shape[1]):
+        mean[:, point] = np.mean([one[:, point] for one in curves if point < one.shape[1]], axis=0)
+    return mean
+
+
+def intervals(parts: Mapping[str, tuple[np.ndarray, Sequence[int]]]) -> pd.DataFrame:
+    """The points of a figure, one row each: method, n, accuracy and its 95 % interval over problems (low, high).
+
+    parts: method -> (P, points) values in [0, 1], and the N of each point.
+    """
+    tables = [
+        pd.DataFrame(mean_interval(values).T, columns=["accuracy", "low", "high"]).assign(method=method, n=list(ns))
+        for method, (values, ns) in parts.items()
+    ]
+    types = {"method": str, "n": int, "accuracy": float, "low": float, "high": float}
+    return pd.concat(tables, ignore_index=True)[list(types)] if tables else pd.DataFrame(columns=types).astype(types)

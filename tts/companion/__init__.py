@@ -1,0 +1,1 @@
+"""What ties notebooks, profiles, figures and README together."""

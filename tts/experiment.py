@@ -1,0 +1,232 @@
+"""All methods over all budgets and seeds for one policy and one PRM: what the notebooks' figures start from."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from tts.analysis.curves import VOTES, Rule, mean_coverage, mean_vote, powers_of_four, powers_of_two
+from tts.analysis.diversity import best_only
+from tts.analysis.grading import grade, grade_searches, score_array, vote_codes
+from tts.errors import check_counts
+from tts.policy import Policy, Sampling
+from tts.prm import StepScorer
+from tts.problems import Problem
+from tts.results import collect
+from tts.results.store import Store
+from tts.strategies import beam_search, dvts
+from tts.tree import Search
+
+Strategy = Callable[..., Awaitable[Search]]
+
+
+def seeds_to(n_max: int, *, seed: int, n_seeds: int, seeds_n_max: int) -> dict[int, int]:
+    """The seeds of a run, each with the largest N that it goes to: the first to n_max, the others to seeds_n_max.
+
+    They are seed, seed + 1, ...: n_seeds of them. Large budgets cost most, so only the first seed need go that far.
+    """
+    check_counts(n_max=n_max, n_seeds=n_seeds, seeds_n_max=seeds_n_max)
+    return {seed: n_max} | {seed + i: min(n_max, seeds_n_max) for i in range(1, n_seeds)}
+
+
+async def greedy_baselines(
+    problems: Sequence[Problem], policies: Sequence[Policy], store: Store, *, max_tokens: int, concurrency: int = 64
+) -> dict[str, pd.DataFrame]:
+    """Graded greedy solutions of each policy by its name, one row a problem. Closes the policies."""
+    greedy = Sampling(temperature=0.0, max_tokens=max_tokens)
+    graded = {}
+    for policy in policies:
+        drawn = await collect.sample(problems, policy, store, n=1, sampling=greedy, concurrency=concurrency)
+        graded[policy.name] = grade(drawn, problems)
+        await policy.close()
+    return graded
+
+
+async def samples_of(
+    problems: Sequence[Problem],
+    policy: Policy,
+    prm: StepScorer | None,
+    store: Store,
+    *,
+    seeds: Mapping[int, int],
+    sampling: Sampling = Sampling(),
+    concurrency: int = 64,
+) -> list[pd.DataFrame]:
+    """Independent samples, graded and, with a PRM, scored: one table a seed, with as many samples as seeds says."""
+    tables = []
+    for seed, n in seeds.items():
+        of_seed = replace(sampling, seed=seed)
+        drawn = await collect.sample(problems, policy, store, n=n, sampling=of_seed, concurrency=concurrency)
+        if prm is not None:
+            drawn = await collect.score(problems, drawn, prm, store, concurrency=concurrency)
+        tables.append(grade(drawn, problems))
+    return tables
+
+
+async def searches_of(
+    problems: Sequence[Problem],
+    strategy: Strategy,
+    policy: Policy,
+    prm: StepScorer,
+    store: Store,
+    *,
+    n: int,
+    seeds: Mapping[int, int],
+    width: int = 4,
+    depth: int = 40,
+    lookahead: int = 0,
+    drop_duplicates: bool = False,
+    sampling: Sampling = Sampling(),
+    concurrency: int = 64,
+) -> list[list[Search | None]]:
+    """The searches at budget n: one list a seed that goes so far, the first seed first; in it one search a problem."""
+    return [
+        await collect.search(
+            problems,
+            strategy,
+            policy,
+            prm,
+            store,
+            n=n,
+            width=width,
+            depth=depth,
+            lookahead=lookahead,
+            drop_duplicates=drop_duplicates,
+            sampling=replace(sampling, seed=seed),
+            concurrency=concurrency,
+        )
+        for seed, n_max in seeds.items()
+        if n <= n_max
+    ]
+
+
+@dataclass
+class Sweep:
+    """Everything that one policy and one PRM made on P problems. Accuracies are means over the seeds that go so far.
+
+    A method is "majority", "best_of_n_vanilla", "best_of_n_weighted", the name of a strategy, or "dvts_best": DVTS read
+    with the best child of each tree alone.
+    """
+
+    problems: Sequence[Problem]
+    seeds: Mapping[int, int]  # seed -> the largest N that it goes to
+    reduction: str  # of a solution's step scores in the votes
+    samples: list[pd.DataFrame]  # independent samples, scored and graded; one table a seed
+    aside: pd.DataFrame  # n_difficulty more a problem (first seed), which no curve sees
+    solutions: dict[str, dict[int, list[pd.DataFrame]]]  # method -> N -> what its searches returned; one table a seed
+    searches: dict[str, dict[int, list[Search | None]]]  # strategy -> N -> the first seed's, one a problem; trees
+
+    @cached_property
+    def ns(self) -> list[int]:
+        """1, 2, 4, ... n_max: where the independent samples have points."""
+        return powers_of_two(max(self.seeds.values()))
+
+    @cached_property
+    def budgets(self) -> list[int]:
+        """4, 16, 64, ...: where all methods have points."""
+        return powers_of_four(max(self.seeds.values()))
+
+    def curve(self, rule: Rule) -> np.ndarray:
+        """Accuracy of a vote among n independent samples: (P, len(ns)) in [0, 1]."""
+        return mean_vote(self.samples, self.problems, rule, self.ns, reduction=self.reduction)
+
+    def vote(self, method: str, rule: Rule = "weighted") -> np.ndarray:
+        """Accuracy of a vote among the solutions that a search returned: (P, len(budgets)) in [0, 1]."""
+        tables = self.solutions[method].values()
+        return np.hstack([mean_vote(one, self.problems, rule, reduction=self.reduction) for one in tables])
+
+    def coverage(self, method: str = "") -> np.ndarray:
+        """The chance that any returned solution is right: (P, len(budgets)); of n independent samples (P, len(ns))."""
+        if not method:
+            return mean_coverage(self.samples, self.problems, self.ns)
+        return np.hstack([mean_coverage(one, self.problems) for one in self.solutions[method].values()])
+
+    @cached_property
+    def curves(self) -> dict[str, np.ndarray]:
+        """Accuracy of the methods that take independent samples, (P, len(ns)), by method."""
+        return {method: self.curve(rule) for method, rule in VOTES.items()}
+
+    @cached_property
+    def accuracy(self) -> dict[str, np.ndarray]:
+        """Accuracy of all methods at the budgets, (P, len(budgets)), by method; searches vote weighted."""
+        at = [self.ns.index(n) for n in self.budgets]
+        return {name: values[:, at] for name, values in self.curves.items()} | {
+            name: self.vote(name) for name in self.solutions
+        }
+
+    def stack(self, methods: Sequence[str]) -> np.ndarray:
+        """Accuracy of these methods, (methods, P, budgets): what tts.analysis.choice takes."""
+        return np.stack([self.accuracy[name] for name in methods])
+
+    @cached_property
+    def oracle(self) -> np.ndarray:
+        """pass@1 of the samples aside, (P,): how easy each problem is by its labels."""
+        codes, gold = vote_codes(self.aside, self.problems)
+        return (codes == gold[:, None]).mean(axis=1)
+
+    @cached_property
+    def predicted(self) -> np.ndarray:
+        """Mean reduced PRM score of the samples aside, (P,): how easy each problem seems without labels."""
+        return score_array(self.aside, self.problems, self.reduction).mean(axis=1)
+
+
+async def sweep(
+    problems: Sequence[Problem],
+    policy: Policy,
+    prm: StepScorer,
+    store: Store,
+    *,
+    seeds: Mapping[int, int],
+    n_difficulty: int = 0,
+    strategies: Sequence[Strategy] = (beam_search, dvts),
+    width: int = 4,
+    depth: int = 40,
+    lookahead: int = 0,
+    drop_duplicates: bool = False,
+    reduction: str = "last",
+    keep_trees: bool = True,
+    sampling: Sampling = Sampling(),
+    concurrency: int = 64,
+) -> Sweep:
+    """Make what is not stored yet, and return all of it. Closes policy and PRM.
+
+    seeds: see seeds_to; the seed in sampling is not used. n_difficulty: samples a problem of the first seed beyond its
+    N that only the difficulty is estimated from, so that no problem is called easy for the luck of the samples that are
+    graded. keep_trees=False forgets the trees once their solutions are graded: they take most of the memory.
+    """
+    check_counts(0, n_difficulty=n_difficulty)
+    first_seed, n_max = next(iter(seeds.items()))
+    drawing = {"sampling": sampling, "concurrency": concurrency}
+    searching = drawing | {
+        "width": width,
+        "depth": depth,
+        "lookahead": lookahead,
+        "drop_duplicates": drop_duplicates,
+    }
+    drawn = {**seeds, first_seed: n_max + n_difficulty}
+    first, *others = await samples_of(problems, policy, prm, store, seeds=drawn, **drawing)
+    made = Sweep(
+        problems=problems,
+        seeds=seeds,
+        reduction=reduction,
+        samples=[first[first["index"] < n_max], *others],
+        aside=first[first["index"] >= n_max],
+        solutions={},
+        searches={},
+    )
+    for strategy in strategies:
+        readings = {strategy.__name__: None} | ({"dvts_best": best_only} if strategy is dvts else {})
+        for n in made.budgets:
+            found = await searches_of(problems, strategy, policy, prm, store, n=n, seeds=seeds, **searching)
+            for name, read in readings.items():
+                tables = [grade_searches(of_seed, problems, read=read) for of_seed in found]
+                made.solutions.setdefault(name, {})[n] = tables
+            if keep_trees:
+                made.searches.setdefault(strategy.__name__, {})[n] = found[0]
+    await policy.close()
+    await prm.close()
+    return made

@@ -1,0 +1,84 @@
+"""FLOPs of a decoder: 2 x weights x tokens for what multiplies every token, plus the attention to earlier tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from tts.errors import InputError
+
+LLAMA_KIND = ("llama", "mistral", "qwen2", "qwen3")  # model_type: grouped queries, a gated MLP of three matrices
+
+
+@dataclass(frozen=True)
+class Size:
+    """The numbers of a decoder that its FLOPs follow from."""
+
+    weights: int  # of the matrices in all layers; embeddings are looked up, not multiplied
+    head: int  # of the matrix that makes logits, also where it is tied to the embeddings
+    attention: int  # layers x heads x size of a head
+
+    @classmethod
+    def of(cls, config: Mapping[str, object]) -> Size:
+        """From a config.json of the Llama kind (LLAMA_KIND); InputError for another: see count_size.
+
+        Keys alone don't tell: GPT-NeoX has them all, and no gate in its MLP.
+        """
+        config = config.get("text_config", config)
+        if config.get("model_type") not in LLAMA_KIND:
+            raise InputError(f"model_type is {config.get('model_type')!r}: give one of {', '.join(LLAMA_KIND)}")
+        try:
+            width, layers, heads = (config[key] for key in ("hidden_size", "num_hidden_layers", "num_attention_heads"))
+            size = config.get("head_dim") or width // heads
+            groups = config.get("num_key_value_heads") or heads
+            layer = 2 * width * (heads + groups) * size + 3 * width * config["intermediate_size"]
+            return cls(layers * layer, width * config["vocab_size"], layers * heads * size)
+        except KeyError as error:
+            raise InputError(f"config.json has no {error}: FLOPs of a model of the Llama kind follow from it") from None
+
+    def flops(self, new: int, past: int = 0, *, logits: int = 0) -> int:
+        """FLOPs to read `new` tokens that follow `past` known ones, with logits over the vocabulary at some of them."""
+        return self._flops(new, attended(new, past), logits)
+
+    def _flops(self, tokens: int, pairs: int, logits: int) -> int:
+        return 2 * (self.weights * tokens + self.head * logits) + 4 * self.attention * pairs
+
+
+def attended(new: int, past: int = 0) -> int:
+    """How many (token, token it sees) pairs `new` tokens after `past` make: each sees all before it and itself."""
+    return new * past + new * (new + 1) // 2
+
+
+def count_size(config: Mapping[str, object]) -> Size:
+    """The size of a config.json's model: its matrices, and what torch's own counter adds for the attention of a token.
+
+    Raises InputError for an architecture that transformers does not have as a causal language model, and for a mixture
+    of experts, of whose weights each token meets another part.
+    """
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        with torch.device("meta"):  # shapes only: nothing is allocated, nothing computed
+            model = AutoModelForCausalLM.from_config(
+                AutoConfig.for_model(**config),
+                attn_implementation="eager",  # of the fused one the counter sees nothing
+                dtype=torch.float32,  # another one would be the default of all threads for as long as this takes
+            )
+        with torch.no_grad(), FlopCounterMode(display=False) as counted:
+            model(torch.zeros(1, 1, dtype=torch.long, device="meta"))
+    except Exception as error:  # every architecture fails in its own way, and no run shall end for want of FLOPs
+        line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"FLOPs aren't known of model_type {config.get('model_type')!r}: {line}") from None
+    if any(weights.dim() > 2 for weights in model.parameters()):
+        raise InputError(
+            f"FLOPs aren't known of model_type {config['model_type']!r}: its weights are no plain matrices"
+        )
+
+    head = model.get_output_embeddings()
+    parts = [part for part in model.modules() if part is not head and not isinstance(part, torch.nn.Embedding)]
+    matrices = [weights for part in parts for weights in part.parameters(recurse=False) if weights.dim() == 2]
+    size = Size(sum(matrix.numel() for matrix in matrices), head.weight.numel(), attention=0)
+    # What a token that sees itself alone costs beyond the matrices is its attention.
+    return replace(size, attention=(counted.get_total_flops() - size.flops(1, logits=1)) // 4)

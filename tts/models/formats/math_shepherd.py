@@ -1,0 +1,63 @@
+"""Math-Shepherd's format, one text: a problem, a space, the steps on lines of their own, each closed by the tag " ки".
+
+The score of step k is the probability of "+" against "-" as the token after its tag (which then is no part of the text;
+the next line goes on without it). arXiv 2312.08935 and the card of peiyi9979/math-shepherd-mistral-7b-prm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tts.errors import InputError
+from tts.models.formats.layout import Layout, TokenHead
+from tts.models.formats.text import Text
+
+TAG = " ки"
+ANSWERS = "+ -"  # written like this, as on the model's card: with SentencePiece either has a space before it
+
+
+class MathShepherd:
+    """For a causal language model whose tokenizer has the tag as one token."""
+
+    name = "math-shepherd"
+
+    def __init__(self, text: Text) -> None:
+        self._text = text
+        self._tag = _tag(text)
+        answers = text.encode(ANSWERS)
+        if self._tag is None or len(answers) != 2:
+            raise InputError(
+                f"{text.checkpoint.label}: its tokenizer has no single tokens for {TAG!r} and {ANSWERS!r}, which "
+                "format math-shepherd reads: use the tokenizer that the PRM was trained with, or name another format"
+            )
+        self.head = TokenHead(*answers)
+
+    @staticmethod
+    def fits(text: Text) -> bool:
+        """The tag is one token, and there is no chat template, or there is one but the model is a Mistral."""
+        architectures = text.config.get("architectures") or ()
+        if not any(name.endswith("ForCausalLM") for name in architectures) or _tag(text) is None:
+            return False
+        return "MistralForCausalLM" in architectures or not text.has_template
+
+    def layout(self, problem: str, steps: Sequence[str]) -> Layout:
+        """See Format.layout. The text is encoded as a whole: SentencePiece writes what begins a text in another way."""
+        whole, tag_ends = problem.strip(), []
+        for i, step in enumerate(steps):
+            whole += ("\n" if i else " ") + step + TAG
+            tag_ends.append(len(whole))
+        ids, token_ends = self._text.encode_whole(whole)
+        at = {end: position for position, end in enumerate(token_ends)}
+        positions = tuple(at.get(end, -1) for end in tag_ends)
+        if any(ids[position] != self._tag for position in positions):
+            raise InputError(
+                f"{self._text.checkpoint.label}: its tokenizer joins the tag {TAG!r} to the text around it: "
+                "use the tokenizer that the PRM was trained with, or name another format"
+            )
+        return Layout(ids[: positions[-1] + 1], positions)
+
+
+def _tag(text: Text) -> int | None:
+    """The tag's token where it is a single one behind a word; None where it isn't."""
+    bare, tagged = text.encode("1"), text.encode("1" + TAG)
+    return tagged[-1] if tagged[:-1] == bare and len(tagged) == len(bare) + 1 else None

@@ -1,0 +1,59 @@
+"""Qwen2.5-Math-PRM's format: the solution is the assistant's turn of a dialogue, with "<extra_0>" after each step.
+
+A head with two classes stands at these tokens; the score is the probability of the second. The dialogue has the system
+prompt that the model was trained with. (The card of Qwen/Qwen2.5-Math-PRM-7B, arXiv 2501.07301.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tts.errors import InputError
+from tts.models.formats.layout import Layout
+from tts.models.formats.text import Text
+
+SEPARATOR = "<extra_0>"
+SYSTEM = r"Please reason step by step, and put your final answer within \boxed{}."
+_PROBLEM, _STEPS = "\ue000" * 3, "\ue001" * 3  # private-use characters, where the contents will go
+
+
+class QwenPRM:
+    """For Qwen2ForProcessRewardModel."""
+
+    name = "qwen2.5-math-prm"
+    head = "classes"
+
+    def __init__(self, text: Text) -> None:
+        self._text = text
+        separator = text.token(SEPARATOR)
+        if separator is None:
+            raise InputError(
+                f"{text.checkpoint.label}: its tokenizer has no token {SEPARATOR}, after which format {self.name} "
+                "reads the scores: use the tokenizer that the PRM was trained with, or name another format"
+            )
+        self._separator = separator
+        first, _, rest = text.conversation([_PROBLEM, _STEPS], system=SYSTEM).partition(_PROBLEM)
+        middle, found, _ = rest.partition(_STEPS)
+        start, ids, self._before = text.cut(first)
+        self._first = (*text.encode(start), *ids)
+        self._after, self._middle, self._before_steps = text.cut(middle)
+        if not found or not self._middle:
+            raise InputError(
+                f"{text.checkpoint.label}: it has no chat template with special tokens between the turns, which "
+                f"format {self.name} needs: use the template that the PRM was trained with, or name another format"
+            )
+
+    @staticmethod
+    def fits(text: Text) -> bool:
+        """Known by its architecture."""
+        return "Qwen2ForProcessRewardModel" in (text.config.get("architectures") or ())
+
+    def layout(self, problem: str, steps: Sequence[str]) -> Layout:
+        """See Format.layout."""
+        ids, positions = [*self._first, *self._text.encode(self._before + problem.strip() + self._after)], []
+        ids += self._middle
+        for i, step in enumerate(steps):
+            ids += self._text.encode(step if i else self._before_steps + step)
+            ids.append(self._separator)
+            positions.append(len(ids) - 1)
+        return Layout(tuple(ids), tuple(positions))

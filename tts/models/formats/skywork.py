@@ -1,0 +1,44 @@
+"""Skywork-o1-Open-PRM's format: a problem, a line break, the solution's lines; a value at each line break.
+
+The score of a step is the sigmoid of the value at the line break that closes it. Lines are encoded one by one, blank
+ones are left out; a step of several lines has its score at the last. (github.com/SkyworkAI/skywork-o1-prm-inference.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tts.errors import InputError
+from tts.models.formats.layout import Layout
+from tts.models.formats.text import Text
+
+
+class Skywork:
+    """For Qwen2ForPrmModel."""
+
+    name = "skywork"
+    head = "value"
+
+    def __init__(self, text: Text) -> None:
+        self._text = text
+        self._start = () if text.start is None else (text.start,)
+        self._line_break = text.encode("\n")
+        if len(self._line_break) != 1:
+            raise InputError(
+                f"{text.checkpoint.label}: its tokenizer has no single token for a line break, after which format "
+                "skywork reads the scores: use the tokenizer that the PRM was trained with, or name another format"
+            )
+
+    @staticmethod
+    def fits(text: Text) -> bool:
+        """Known by its architecture."""
+        return "Qwen2ForPrmModel" in (text.config.get("architectures") or ())
+
+    def layout(self, problem: str, steps: Sequence[str]) -> Layout:
+        """See Format.layout."""
+        ids, positions = [*self._start, *self._text.encode(problem.strip() + "\n")], []
+        for step in steps:
+            for line in filter(str.strip, step.split("\n")):
+                ids += self._text.encode(line) + self._line_break
+            positions.append(len(ids) - 1)
+        return Layout(tuple(ids), tuple(positions))

@@ -1,0 +1,105 @@
+"""A model's tokenizer as the formats use it: texts are ordinary characters, special tokens what a format puts there.
+
+So a step that spells "<|eot_id|>" stays a step with these characters and never ends a turn.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from tts.errors import InputError
+from tts.models.checkpoint import Checkpoint
+
+REMEMBERED = 1 << 16  # texts whose tokens are kept: the steps of a search come back again and again
+
+
+class Text:
+    """Encodes texts, pieces of a chat template and whole conversations."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+        self.config = checkpoint.config
+        self._tokenizer = checkpoint.tokenizer
+        added = self._tokenizer.get_added_tokens_decoder().items()
+        self._special = {token.content: number for number, token in added if token.special}
+        # Added tokens that are not special are found in any text: cut after its first character, such a one is not.
+        ordinary = [token.content for _, token in added if not token.special and len(token.content) > 1]
+        cuts = "|".join(f"(?<={re.escape(token[0])})(?={re.escape(token[1:])})" for token in ordinary)
+        self._cuts = re.compile(cuts) if ordinary else None
+        self._known: dict[str, tuple[int, ...]] = {}
+        size = checkpoint.config.get("vocab_size") or checkpoint.config.get("text_config", {}).get("vocab_size")
+        if size and self._tokenizer.get_vocab_size(with_added_tokens=False) > size:
+            raise InputError(
+                f"{checkpoint.label}: its tokenizer has {self._tokenizer.get_vocab_size()} tokens, "
+                f"the model {size}: they do not belong together"
+            )
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """The ids of a text, in which nothing is special."""
+        ids = self._known.get(text)
+        if ids is None:
+            self._tokenizer.encode_special_tokens = True  # "encode" here means: as ordinary text
+            parts = self._cuts.split(text) if self._cuts else [text]
+            encoded = [self._tokenizer.encode(part, add_special_tokens=False).ids for part in parts]
+            ids = tuple(i for part in encoded for i in part)
+            if len(self._known) >= REMEMBERED:
+                self._known.clear()
+            self._known[text] = ids
+        return ids
+
+    def token(self, token: str) -> int | None:
+        """The id of a token by its name; None where the tokenizer has no such one."""
+        return self._tokenizer.token_to_id(token)
+
+    @property
+    def start(self) -> int | None:
+        """The id of the token that begins a sequence; None where the tokenizer names none."""
+        name = self.checkpoint.special_tokens.get("bos_token")
+        return None if name is None else self.token(name)
+
+    @property
+    def has_template(self) -> bool:
+        """Whether the model has a chat template."""
+        return bool(self.conversation([" "]))
+
+    def cut(self, template: str) -> tuple[str, tuple[int, ...], str]:
+        """Text of a template as (text before its first special token, ids, text after its last special token).
+
+        Without a special token all of it is the text after.
+        """
+        longest_first = sorted(self._special, key=len, reverse=True)
+        parts = re.split("(" + "|".join(map(re.escape, longest_first)) + ")", template) if self._special else [template]
+        if len(parts) == 1:
+            return "", (), template
+        middle = [(self._special[part],) if part in self._special else self.encode(part) for part in parts[1:-1]]
+        return parts[0], tuple(i for ids in middle for i in ids), parts[-1]
+
+    def conversation(self, turns: Sequence[str], *, system: str = "") -> str:
+        """The model's chat template with turns of user and assistant by turns; "" where it has none.
+
+        Raises InputError where the template can't be rendered.
+        """
+        messages = [{"role": "system", "content": system}] if system else []
+        messages += [{"role": ("user", "assistant")[i % 2], "content": turn} for i, turn in enumerate(turns)]
+        return self.checkpoint.render(messages)
+
+    def encode_whole(self, text: str) -> tuple[tuple[int, ...], list[int]]:
+        """(ids of a text with what the tokenizer puts around it, the end of each token as an index into text)."""
+        self._tokenizer.encode_special_tokens = True
+        encoded = self._tokenizer.encode(text)
+        return tuple(encoded.ids), [end for _, end in encoded.offsets]
+
+    def choices(self, before: str, good: str, bad: str) -> tuple[tuple[int, ...], int, int]:
+        """(ids of before, id of good, id of bad).
+
+        Raises InputError unless either word, written right after before, is one token of its own.
+        """
+        ids = self.encode(before)
+        ends = [self.encode(before + word)[len(ids) :] for word in (good, bad)]
+        if any(self.encode(before + word)[: len(ids)] != ids for word in (good, bad)) or list(map(len, ends)) != [1, 1]:
+            raise InputError(
+                f"{self.checkpoint.label}: its tokenizer has no single tokens for {good!r} and {bad!r}, "
+                "from which this format reads the scores: use the tokenizer that the PRM was trained with"
+            )
+        return ids, ends[0][0], ends[1][0]

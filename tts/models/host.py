@@ -1,0 +1,342 @@
+"""The process that runs vLLM for every notebook and script that asks: started once, shared, gone by itself.
+
+    python -m tts.models.host list     the running hosts
+    python -m tts.models.host stop     end them all
+
+A client (tts.models.vllm) starts a host in a session of its own, so an interrupt of a notebook never reaches it, and
+talks to it over a Unix socket in a directory that only the user may enter. vLLM runs inside the host itself (no engine
+process of its own): one import instead of three makes the start three times faster, a step costs no messages between
+processes, and when vLLM dies the host dies with it and takes nothing else along.
+
+Messages are msgpack arrays behind a 4-byte length; a frame carries all messages of one tick of the event loop:
+    client to host   [id, kind, argument…]     kinds: "sample", "score", "abort", "status"
+    host to client   [id, error or null, result]
+A host ends when no client was connected for TTS_ENGINE_IDLE seconds (60), on SIGTERM, or when vLLM fails. Whoever
+starts or runs the host holds the lock on its lock file, so where that is free there is none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import queue
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from tts.errors import InputError
+
+PROTOCOL = 2  # part of a host's key: a client never meets a host that speaks otherwise
+_pack, _unpack = msgspec.msgpack.encode, msgspec.msgpack.decode
+
+
+def runtime_directory() -> Path:
+    """Where hosts keep sockets, locks and logs: $TTS_ENGINES, or a directory of the user's below the temporary one."""
+    named = os.environ.get("TTS_ENGINES")
+    path = Path(named).absolute() if named else Path(tempfile.gettempdir()) / f"tts-engines-{os.getuid()}"
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"TTS_ENGINES: {path} can't be made ({error.strerror}): name a directory you can write to"
+        ) from None
+    if path.stat().st_uid != os.getuid() or path.stat().st_mode & 0o077:
+        raise InputError(f"TTS_ENGINES: {path} is open to other users: chmod 700 it, or name another directory")
+    if len(str(path)) > 80:  # a Unix socket's path has 107 bytes
+        raise InputError(f"TTS_ENGINES: {path} is too long for a socket's path: name a shorter directory")
+    return path
+
+
+def encode_frame(messages: list) -> bytes:
+    """Messages as the bytes of one frame."""
+    body = _pack(messages)
+    return len(body).to_bytes(4, "big") + body
+
+
+async def read_frame(reader: asyncio.StreamReader) -> list:
+    """The messages of the next frame; asyncio.IncompleteReadError at the end of the connection."""
+    return _unpack(await reader.readexactly(int.from_bytes(await reader.readexactly(4), "big")))
+
+
+class Outbox:
+    """Collects messages and writes those of one tick of the event loop as one frame."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+        self._messages: list = []
+
+    def send(self, message: list) -> None:
+        """Write message with the others of this tick."""
+        if not self._messages:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._messages.append(message)
+
+    def _flush(self) -> None:
+        messages, self._messages = self._messages, []
+        if not self._writer.is_closing():
+            self._writer.write(encode_frame(messages))
+
+
+class Engine(threading.Thread):
+    """vLLM's engine, stepped in a thread of its own for as long as requests are waiting."""
+
+    def __init__(self, settings: dict, deliver: Callable[[list], None]) -> None:
+        super().__init__(daemon=True)
+        self._inbox: queue.SimpleQueue = queue.SimpleQueue()
+        self._deliver = deliver  # called in this thread with a list of (request id, error or None, result)
+        self._engine = _start_vllm(settings)
+        self.served = 0
+
+    def put(self, request_id: str, kind: str, arguments: list) -> None:
+        """Queue a request, or the "abort" of one; from any thread."""
+        self._inbox.put((request_id, kind, arguments))
+
+    def run(self) -> None:
+        """The thread; an error of vLLM's ends the whole process."""
+        try:
+            while True:
+                self._step()
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+            os._exit(1)  # clients see the connection end; nothing is left to clean up
+
+    def _step(self) -> None:
+        done = []
+        while not self._inbox.empty() or not self._engine.has_unfinished_requests():
+            request_id, kind, arguments = self._inbox.get()
+            if kind == "abort":
+                self._engine.abort_request([request_id])
+                continue
+            try:
+                prompt, params = REQUESTS[kind][0](*arguments)
+                self._engine.add_request(request_id, {"type": "token", "prompt_token_ids": prompt}, params)
+            except Exception as error:  # this request is wrong; the others are not
+                done.append((request_id, f"{type(error).__name__}: {error}", None))
+                break
+        for output in self._engine.step() if self._engine.has_unfinished_requests() else ():
+            if output.finished:
+                done.append((output.request_id, None, output))
+        if done:
+            self.served += len(done)
+            self._deliver(done)
+
+
+def _start_vllm(settings: dict):
+    from vllm.engine.arg_utils import EngineArgs
+    from vllm.v1.engine.llm_engine import LLMEngine
+
+    return LLMEngine.from_engine_args(EngineArgs(**settings))
+
+
+def _sample_request(prefix, seed, temperature, top_p, max_tokens, stop, stop_ids):
+    from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+    return prefix, SamplingParams(
+        seed=seed if temperature else None,
+        temperature=temperature,
+        top_p=top_p,
+        max_tokens=max_tokens,
+        ignore_eos=True,  # the ends of the turn are among stop_ids
+        stop_token_ids=stop_ids,
+        stop=stop,
+        include_stop_str_in_output=True,
+        detokenize=stop is not None,
+        logprobs=0,  # the sampled token's own, before temperature and top_p
+        flat_logprobs=True,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+        skip_clone=True,
+    )
+
+
+def _sample_result(output) -> list:
+    completion = output.outputs[0]
+    return [list(completion.token_ids), list(completion.logprobs.logprobs), output.num_cached_tokens or 0]
+
+
+def _score_request(prefix, good, bad):
+    from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+    return prefix, SamplingParams(
+        temperature=0.0,
+        max_tokens=1,
+        ignore_eos=True,
+        detokenize=False,
+        logprob_token_ids=[good, bad],
+        output_kind=RequestOutputKind.FINAL_ONLY,
+        skip_clone=True,
+    )
+
+
+def _score_result(output) -> list:
+    values = output.outputs[0].logprobs[0]  # of the two asked for and of the sampled token
+    return [{number: value.logprob for number, value in values.items()}, output.num_cached_tokens or 0]
+
+
+# kind -> (arguments to (prompt ids, SamplingParams), vLLM's finished output to the message's result)
+REQUESTS = {"sample": (_sample_request, _sample_result), "score": (_score_request, _score_result)}
+
+
+class Host:
+    """Serves one engine to all clients."""
+
+    def __init__(self, spec: dict, socket: Path, idle: float) -> None:
+        self._spec, self._socket, self._idle = spec, socket, idle
+        self._clients: dict[int, Outbox] = {}
+        self._waiting: dict[str, tuple[int, int, str]] = {}  # request id -> (client, the client's id, kind)
+        self._numbers = iter(range(sys.maxsize))
+        self._last_seen = time.monotonic()
+
+    async def serve(self) -> None:
+        """Start the engine, then serve until SIGTERM or until nobody has been connected for long enough."""
+        loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
+        self._engine = Engine(self._spec["settings"], lambda done: loop.call_soon_threadsafe(self._answer, done))
+        self._engine.start()
+        loop.add_signal_handler(signal.SIGTERM, ended.set)
+        server = await asyncio.start_unix_server(self._client, self._socket)
+        print("ready", flush=True)
+        while not ended.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), timeout=min(1.0, self._idle))
+            if not self._clients and time.monotonic() - self._last_seen > self._idle:
+                print(f"no client for {self._idle:g} s", flush=True)
+                break
+        self._socket.unlink(missing_ok=True)
+        server.close()
+
+    async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        number = next(self._numbers)
+        outbox = self._clients[number] = Outbox(writer)
+        outbox.send([-1, None, os.getpid()])
+        try:
+            while True:
+                for request, kind, *arguments in await read_frame(reader):
+                    if kind == "status":
+                        outbox.send([request, None, self._status()])
+                    elif kind == "abort":
+                        if self._waiting.pop(f"{number}-{request}", None):
+                            self._engine.put(f"{number}-{request}", kind, arguments)
+                    else:
+                        self._waiting[f"{number}-{request}"] = number, request, kind
+                        self._engine.put(f"{number}-{request}", kind, arguments)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            for request_id in [key for key, (client, *_) in self._waiting.items() if client == number]:
+                del self._waiting[request_id]
+                self._engine.put(request_id, "abort", [])
+            del self._clients[number]
+            self._last_seen = time.monotonic()
+            writer.close()
+
+    def _answer(self, done: list) -> None:
+        for request_id, error, output in done:
+            client, request, kind = self._waiting.pop(request_id, (None, None, None))
+            if client in self._clients:
+                self._clients[client].send([request, error, None if error else REQUESTS[kind][1](output)])
+
+    def _status(self) -> dict:
+        return {
+            "pid": os.getpid(),
+            "model": self._spec["name"],
+            "clients": len(self._clients) - 1,  # but for the one that asks
+            "waiting": len(self._waiting),
+            "served": self._engine.served,
+        }
+
+
+def run_host(spec_file: Path) -> None:
+    """Be the host that spec_file describes, until it ends. Ends the process."""
+    spec = json.loads(spec_file.read_text())
+    socket = spec_file.with_suffix(".sock")
+    socket.unlink(missing_ok=True)
+    try:
+        asyncio.run(Host(spec, socket, float(os.environ.get("TTS_ENGINE_IDLE") or 60)).serve())
+    except BaseException as error:
+        import traceback
+
+        traceback.print_exc()
+        line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+        spec_file.with_suffix(".error").write_text(f"{type(error).__name__}: {line}"[:500])
+        os._exit(1)
+    os._exit(0)  # vLLM's threads and atexit hooks have nothing to add
+
+
+def running_hosts() -> list[tuple[Path, int]]:
+    """(spec file, process id) of every host that is starting or running."""
+    found = []
+    for pid_file in sorted(runtime_directory().glob("*.pid")):
+        if is_locked(pid_file.with_suffix(".lock")):
+            found.append((pid_file.with_suffix(".json"), int(pid_file.read_text())))
+    return found
+
+
+def is_locked(path: Path) -> bool:
+    """Whether someone starts or runs the host of this lock file."""
+    try:
+        with path.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def stop_hosts(*, grace: float = 10.0) -> int:
+    """End every host: SIGTERM, and SIGKILL for the process group of one that is still there after grace seconds."""
+    hosts = running_hosts()
+    for number, kill in ((signal.SIGTERM, os.kill), (signal.SIGKILL, os.killpg)):
+        for spec_file, pid in hosts:
+            if is_locked(spec_file.with_suffix(".lock")):
+                with contextlib.suppress(ProcessLookupError):
+                    kill(pid, number)
+        end = time.monotonic() + grace
+        while time.monotonic() < end and any(is_locked(spec_file.with_suffix(".lock")) for spec_file, _ in hosts):
+            time.sleep(0.05)
+    return len(hosts)
+
+
+async def _ask_status(socket: Path) -> dict:
+    reader, writer = await asyncio.open_unix_connection(socket)
+    writer.write(encode_frame([[0, "status"]]))
+    while True:
+        for request, _, result in await read_frame(reader):
+            if request == 0:
+                writer.close()
+                return result
+
+
+def main(arguments: list[str]) -> int:
+    """The command line: list, stop, and what a client calls, serve."""
+    if arguments[:1] == ["serve"] and len(arguments) == 2:
+        run_host(Path(arguments[1]))
+    elif arguments == ["stop"]:
+        print(f"{stop_hosts()} engine host(s) stopped")
+    elif arguments == ["list"]:
+        for spec_file, pid in running_hosts():
+            name = json.loads(spec_file.read_text())["name"]
+            try:
+                state = asyncio.run(asyncio.wait_for(_ask_status(spec_file.with_suffix(".sock")), timeout=5))
+                print("{model}: process {pid}, {clients} client(s), {waiting} waiting, {served} served".format(**state))
+            except (OSError, TimeoutError, asyncio.IncompleteReadError):
+                print(f"{name}: process {pid}, starting or ending")
+    else:
+        print("usage: python -m tts.models.host list | stop", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

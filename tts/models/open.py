@@ -1,0 +1,177 @@
+"""Open a policy or a PRM by name, and choose the engine that runs it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from tts.errors import InputError, check_counts
+from tts.models.checkpoint import open_checkpoint
+from tts.models.formats import TokenHead, find_format
+from tts.models.transformers_policy import TransformersPolicy
+from tts.models.transformers_scorer import TransformersScorer
+from tts.models.vllm import VllmClient, VllmPolicy, vllm_package
+from tts.models.vllm_scorer import VllmScorer
+from tts.policy import Policy
+from tts.prm import StepScorer
+
+DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
+ENGINES = ("auto", "vllm", "transformers")
+
+
+def open_policy(
+    model: str,
+    *,
+    name: str = "",
+    parameter: str = "policy_model",
+    engine: str = "auto",
+    revision: str = "main",
+    system_prompt: str = "",
+    dtype: str = "auto",
+    max_context: int = 0,
+    max_num_seqs: int = 0,
+    gpu_memory_utilization: float = 0.9,
+) -> Policy:
+    """A policy by name, checked but not loaded: the engine starts at the first sample().
+
+    model                   the short name of an embedded model, a directory in the hub's format, or a hub id as
+                            "owner/name" or "owner/name@revision"
+    name                    what figures and records call it; "" for the model's own name
+    parameter               the notebook's parameter that names the model, for error messages
+    engine                  "vllm", "transformers", or "auto": see choose_engine
+    revision                of a hub id that names none; pinned to the commit that it is now
+    system_prompt           "" for none
+    dtype                   "auto" (float32 on a CPU, the weights' own type on a GPU), or one of DTYPES
+    max_context             tokens of prompt and completion; 0 for the model's own limit, 4,096 at most
+    max_num_seqs            requests decoded at once; 0 for the engine's own number
+    gpu_memory_utilization  the share of the GPU's memory that vLLM takes
+    Raises InputError for anything wrong with these, before a model is loaded.
+    """
+    _check_settings(dtype, gpu_memory_utilization)
+    check_counts(0, max_num_seqs=max_num_seqs)
+    chosen, _ = choose_engine(engine)
+    if dtype == "float64" and chosen == "vllm":
+        raise InputError("dtype='float64' is for engine='transformers' alone: choose float32, or that engine")
+    checkpoint = open_checkpoint(model, parameter=parameter, revision=revision, max_context=max_context, name=name)
+    if chosen == "vllm":
+        return VllmPolicy(
+            checkpoint,
+            system_prompt=system_prompt,
+            dtype=dtype,
+            max_num_seqs=max_num_seqs,
+            gpu_memory_utilization=gpu_memory_utilization,
+        )
+    return TransformersPolicy(checkpoint, system_prompt=system_prompt, dtype=dtype, max_num_seqs=max_num_seqs)
+
+
+def open_prm(
+    model: str,
+    *,
+    name: str = "",
+    parameter: str = "prm_model",
+    format: str = "auto",  # noqa: A002 - the field's word, and nothing in here formats
+    engine: str = "auto",
+    revision: str = "main",
+    dtype: str = "auto",
+    max_context: int = 0,
+    batch_tokens: int = 0,
+    prefix_cache: bool = True,
+    gpu_memory_utilization: float = 0.45,
+) -> StepScorer:
+    """A step scorer by name, checked but not loaded: the engine starts at the first score().
+
+    model         the short name of an embedded model, a directory in the hub's format, or a hub id as "owner/name" or
+                  "owner/name@revision"
+    name          what figures and records call it; "" for the model's own name
+    parameter     the notebook's parameter that names the model, for error messages
+    format        how it reads steps: a name in tts.models.formats.FORMATS, or "auto" to find it from config and
+                  tokenizer (and to refuse, at the first score, a model that answers like a plain policy)
+    engine        "vllm", "transformers", or "auto": transformers for a small model (64 MiB), for which the
+                  bench has it ahead, and for formats that vLLM can't read; else see choose_engine
+    revision      of a hub id that names none; pinned to the commit that it is now
+    dtype         "auto" (float32 on a CPU, the weights' own type on a GPU), or one of DTYPES
+    max_context   tokens of problem and solution; 0 for the model's own limit, 4,096 at most
+    batch_tokens  tokens of a batch with its padding (transformers); 0 for the engine's own number
+    prefix_cache  keep what was computed for partial solutions, so that the next step costs its own tokens only
+    gpu_memory_utilization  the share of the GPU's memory that vLLM takes; the policy's vLLM takes its own beside it
+    Raises InputError for anything wrong with these, before a model is loaded.
+    """
+    _check_settings(dtype, gpu_memory_utilization)
+    check_counts(0, batch_tokens=batch_tokens)
+    chosen, _ = choose_engine(engine)
+    checkpoint = open_checkpoint(
+        model, parameter=parameter, revision=revision, max_context=max_context, name=name, chat=False
+    )
+    prm_format = find_format(checkpoint, format)
+    named = format != "auto" or "prm_format" in checkpoint.config  # whoever names it vouches for it
+    reads_tokens = isinstance(prm_format.head, TokenHead)
+    if engine == "auto" and (checkpoint.is_small or not reads_tokens or dtype == "float64"):
+        chosen = "transformers"
+    if chosen == "vllm":
+        if not reads_tokens or dtype == "float64":
+            what = "dtype='float64'" if reads_tokens else f"format {prm_format.name}"
+            raise InputError(f"{what} is for engine='transformers' alone: choose that engine for {checkpoint.name}")
+        client = VllmClient(
+            checkpoint,
+            dtype=dtype,
+            max_num_seqs=0,
+            gpu_memory_utilization=gpu_memory_utilization,
+            prefix_cache=prefix_cache,
+        )
+        return VllmScorer(checkpoint, prm_format, client=client, check_policy=not named)
+    return TransformersScorer(
+        checkpoint,
+        prm_format,
+        dtype=dtype,
+        batch_tokens=batch_tokens,
+        prefix_cache=prefix_cache,
+        check_policy=not named,
+    )
+
+
+def _check_settings(dtype: str, gpu_memory_utilization: float) -> None:
+    if dtype not in DTYPES:
+        raise InputError(f"dtype={dtype!r} is unknown: choose one of {', '.join(DTYPES)}")
+    if not 0 < gpu_memory_utilization <= 1:
+        raise InputError(f"gpu_memory_utilization={gpu_memory_utilization}: give a share above 0, at most 1")
+
+
+def choose_engine(engine: str) -> tuple[str, str]:
+    """The engine that serves this machine and why, in one line: ("vllm", "vLLM on the CPU (AVX-512)").
+
+    "auto" takes vLLM where it is installed and can run (Linux with an NVIDIA GPU, or a CPU with AVX-512), else
+    transformers; a name is taken at its word. Imports neither. Raises InputError for an unknown name, or for "vllm"
+    where it is not installed.
+    """
+    if engine not in ENGINES:
+        raise InputError(f"engine={engine!r} is unknown: choose one of {', '.join(ENGINES)}")
+    package, for_gpu = vllm_package()
+    if engine == "transformers":
+        return engine, "transformers, as asked"
+    if engine == "vllm":
+        if not package:
+            raise InputError("engine='vllm', but vLLM is not installed here: install it or use engine='transformers'")
+        return engine, "vLLM, as asked"
+    if not package:
+        return "transformers", "transformers, because vLLM is not installed"
+    if for_gpu:
+        if has_gpu():
+            return "vllm", "vLLM on the GPU"
+        return "transformers", "transformers, because the vLLM installed is for GPUs and none is here"
+    if "avx512f" in _cpu_flags():
+        return "vllm", "vLLM on the CPU (AVX-512)"
+    return "transformers", "transformers, because vLLM needs a CPU with AVX-512, which this one has not"
+
+
+def has_gpu() -> bool:
+    """Whether the NVIDIA driver shows a device, found without importing torch."""
+    wsl = Path("/dev/dxg").exists() and shutil.which("nvidia-smi") is not None
+    return wsl or any(Path("/proc/driver/nvidia/gpus").glob("*")) or Path("/dev/nvidia0").exists()
+
+
+def _cpu_flags() -> set[str]:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return set()
+    return next((set(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), set())

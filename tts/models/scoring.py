@@ -1,0 +1,162 @@
+"""What the step scorers of all engines share (see tts.prm.StepScorer): everything but the model's forward pass.
+
+Scores of equal (problem, steps) prefixes are computed once: remembered afterwards, waited for while they are under way.
+White space alone is no step: it is not shown to the model and gets the score of the step before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
+from hashlib import blake2b
+
+from tts.errors import ContextExceeded, EngineError, InputError
+from tts.models.checkpoint import Checkpoint
+from tts.models.flops import attended
+from tts.models.formats import Format, Layout
+
+REMEMBERED = 1 << 18  # scores kept in memory, about 50 MB
+PROBLEMS = 1 << 12  # problems whose beginnings are kept
+LEAST_MASS = 0.5  # of the probability that a PRM puts on its two answers; a trained one puts nearly all of it there
+OPENINGS = ("1", "x", "a", "So", "Step", "##", "$")  # steps may begin like this: a token may reach over the edge
+
+
+class ModelScorer:
+    """Scores steps with a model; an engine adds compute() and close()."""
+
+    engine: str
+
+    def __init__(self, checkpoint: Checkpoint, prm_format: Format, *, provenance: dict[str, str]) -> None:
+        self.checkpoint = checkpoint
+        self.format = prm_format
+        self.name = checkpoint.name
+        # The context too: it says which solutions are too long to be scored.
+        self.fingerprint = f"{checkpoint.fingerprint}:{prm_format.name}:{checkpoint.context}"
+        self.context = checkpoint.context
+        self.provenance = {"engine": self.engine, **provenance}
+        # Steps asked for, those of them remembered; tokens that the model read, and that the engine's cache spared it.
+        self.counts: Counter[str] = Counter(steps=0, remembered=0, scored=0, cached=0, attended=0)
+        self._scores: OrderedDict[bytes, float] = OrderedDict()
+        self._beginnings: OrderedDict[str, tuple[int, ...]] = OrderedDict()
+        self._under_way: dict[tuple[bytes, int], asyncio.Task] = {}
+
+    async def score(self, problem: str, steps: Sequence[str], *, known: Sequence[float] = ()) -> list[float]:
+        """See StepScorer.score.
+
+        Raises ContextExceeded where problem and steps are longer than the model's context: nothing is ever cut off.
+        """
+        if len(known) > len(steps):
+            raise InputError(
+                f"known has {len(known)} scores for {len(steps)} steps: give those of the first steps only"
+            )
+        if len(known) == len(steps):
+            return list(known)
+        texts = [step.strip() for step in steps]
+        if not texts[0]:
+            raise InputError("steps[0] is white space alone: join it to the step after it (tts.tree.split_steps does)")
+        shown = [text for text in texts if text]
+        new = range(sum(map(bool, texts[: len(known)])), len(shown))  # those of shown that have no known score
+        keys = _prefix_keys(problem, shown)
+        missing = next((i for i in new if keys[i] not in self._scores), len(shown))
+        self.counts.update(steps=len(new), remembered=missing - new.start if new else 0)
+        found = [self._recall(keys[i]) for i in range(new.start, missing)]
+        if missing < len(shown):
+            found += await self._shared(problem, shown, keys, missing)
+        scores, news = list(known), iter(found)
+        for text in texts[len(known) :]:
+            scores.append(next(news) if text else scores[-1])
+        return scores
+
+    def _recall(self, key: bytes) -> float:
+        self._scores.move_to_end(key)
+        return self._scores[key]
+
+    async def _shared(self, problem: str, steps: list[str], keys: list[bytes], first: int) -> list[float]:
+        """The scores of steps[first:], computed once for all who ask meanwhile."""
+        request = keys[-1], first
+        task = self._under_way.get(request)
+        if task is None or task.get_loop() is not asyncio.get_running_loop():
+            task = asyncio.get_running_loop().create_task(self._fresh(problem, steps, keys, first))
+            self._under_way[request] = task
+            task.add_done_callback(lambda done: self._forget(request, done))
+        return await asyncio.shield(task)  # whoever is cancelled leaves the others their answer
+
+    def _forget(self, request: tuple[bytes, int], done: asyncio.Task) -> None:
+        if self._under_way.get(request) is done:
+            del self._under_way[request]
+        if not done.cancelled():
+            done.exception()  # seen, also where everyone who waited was cancelled
+
+    async def _fresh(self, problem: str, steps: list[str], keys: list[bytes], first: int) -> list[float]:
+        layout = self.format.layout(problem, steps)
+        if len(layout.ids) > self.context:
+            raise ContextExceeded(
+                f"{self.checkpoint.label}: this solution has {len(layout.ids)} tokens with its problem, "
+                f"the context {self.context}: it can't be scored"
+            )
+        scores = await self.compute(layout, first, self._shared_tokens(problem, layout))
+        if not all(map(math.isfinite, scores)):
+            raise InputError(
+                f"{self.checkpoint.label}: its scores are not numbers (NaN) with dtype {self.provenance['dtype']}: "
+                "try dtype='float32', or check the weights"
+            )
+        for key, score in zip(keys[first:], scores, strict=True):
+            self._scores[key] = score
+        while len(self._scores) > REMEMBERED:
+            self._scores.popitem(last=False)
+        return scores
+
+    def _shared_tokens(self, problem: str, layout: Layout) -> int:
+        """How many tokens at its beginning the layout shares with any other solution of the problem."""
+        if problem not in self._beginnings:
+            first, *others = (self.format.layout(problem, [step]).ids for step in OPENINGS)
+            self._beginnings[problem] = first[: min(common(first, other) for other in others)]
+            if len(self._beginnings) > PROBLEMS:
+                self._beginnings.popitem(last=False)
+        return common(self._beginnings[problem], layout.ids)
+
+    def count(self, length: int, cached: int) -> None:
+        """The model has read a sequence of this length, of which a cache held the first tokens."""
+        self.counts["scored"] += length - cached
+        self.counts["cached"] += cached
+        self.counts["attended"] += attended(length - cached, cached)
+
+    async def compute(self, layout: Layout, first: int, shared: int) -> list[float]:
+        """The scores at layout.positions[first:], each from the tokens up to its position.
+
+        shared: so many tokens at the beginning come back in every solution of the problem.
+        """
+        raise NotImplementedError
+
+
+def common(one: Sequence[int], other: Sequence[int]) -> int:
+    """The length of the longest common beginning."""
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def _prefix_keys(problem: str, steps: Sequence[str]) -> list[bytes]:
+    """One hash a step, of the problem and all steps up to it."""
+    keys, key = [], problem.encode()
+    for step in steps:
+        key = blake2b(step.encode(), key=blake2b(key, digest_size=32).digest(), digest_size=16).digest()
+        keys.append(key)
+    return keys
+
+
+def engine_error(engine: str, error: Exception) -> Exception:
+    """Any error as what a caller may see: InputError as it is, everything else as an EngineError of one line."""
+    if isinstance(error, InputError | EngineError):
+        return error
+    line = str(error).splitlines()[0] if str(error) else ""
+    return EngineError(f"{engine} failed: {type(error).__name__}: {line}")
+
+
+def check_mass(checkpoint: Checkpoint, mass: float) -> None:
+    """Refuse a plain policy, which has no reason to answer the two tokens. NaN passes: its scores say more."""
+    if mass < LEAST_MASS:
+        raise InputError(
+            f"{checkpoint.label} puts {mass:.2g} of its probability on its two answers, a PRM nearly all: it is a "
+            "plain policy, or a PRM in another format: give a PRM, or name the format of one trained on these two alone"
+        )

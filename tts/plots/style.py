@@ -1,0 +1,215 @@
+"""How figures look and how they are saved: one style, one colour and one marker a strategy, one call that saves all."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from os.path import relpath
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import matplotlib.style
+from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_STYLE = Path(__file__).with_name("tts.mplstyle")
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one strategy is drawn in every figure: told apart by marker and dash as well as by colour."""
+
+    label: str
+    color: str
+    marker: str
+    linestyle: str = "-"
+
+    @property
+    def line(self) -> dict[str, str]:
+        """The keyword arguments of `ax.plot`."""
+        return {"label": self.label, "color": self.color, "marker": self.marker, "linestyle": self.linestyle}
+
+
+# Okabe and Ito's colours; yellow is left out, it can't be read on white.
+STRATEGIES = {
+    "greedy": Look("greedy", "#666666", "", "--"),
+    "majority": Look("majority voting", "#0072B2", "o"),
+    "best_of_n_vanilla": Look("Best-of-N, vanilla", "#56B4E9", "v", "-."),
+    "best_of_n_weighted": Look("Best-of-N, weighted", "#E69F00", "^"),
+    "beam_search": Look("beam search", "#009E73", "s"),
+    "dvts": Look("DVTS", "#D55E00", "D"),
+    "compute_optimal": Look("compute-optimal", "#CC79A7", "*"),
+    "pass_at_n": Look("pass@n (ceiling)", "#000000", "", ":"),
+}
+
+
+@contextmanager
+def _styled() -> Iterator[None]:
+    with matplotlib.style.context(str(_STYLE)):
+        yield
+
+
+def style() -> None:
+    """Use the project's style for every figure from here on."""
+    matplotlib.style.use(str(_STYLE))
+
+
+def log2_axis(ax: Axes, ns: Sequence[int]) -> Axes:
+    """Put N on a log2 axis with one tick, written as a plain number, at each of ns; returns ax."""
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_locator(FixedLocator(sorted(set(ns))))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
+    return ax
+
+
+def label_right(ax: Axes, heights: Mapping[str, float], *, gap: float = 4.5) -> None:
+    """Name horizontal lines in the margin right of ax: label -> height in data units, at least `gap` of them apart."""
+    last = float("-inf")
+    for label, height in sorted(heights.items(), key=lambda item: item[1]):
+        last = max(height, last + gap)
+        ax.annotate(label, (1.01, last), xycoords=("axes fraction", "data"), va="center", fontsize=8)
+
+
+def draw_curves(
+    ax: Axes,
+    points: pd.DataFrame,
+    *,
+    x: str = "n",
+    looks: Mapping[str, Mapping[str, object]] | None = None,
+    bars: Sequence[str] = ("beam_search", "dvts"),
+    bands: Sequence[str] | None = None,
+    apart: float = 0.0,
+) -> None:
+    """Accuracy over N with 95 % intervals: lines with bands, and the methods in `bars` as points with error bars.
+
+    points: columns method, x, accuracy, low, high in [0, 1], as tts.analysis.curves.intervals makes them. looks: method
+    -> keyword arguments of `ax.plot` in place of STRATEGIES' own. bands: the only lines that have one; None for all.
+    apart: so many doublings of x between methods in `bars`, so that their error bars can be told apart.
+    """
+    shown = [method for method in bars if (points.method == method).any()]
+    for method, rows in points.groupby("method", sort=False):
+        look = {**STRATEGIES[method].line, **(looks or {}).get(method, {})} if method in STRATEGIES else looks[method]
+        height, low, high = 100 * rows.accuracy, 100 * rows.low, 100 * rows.high
+        if method in bars:
+            at = rows[x] * 2 ** (apart * (shown.index(method) - (len(shown) - 1) / 2))
+            ax.errorbar(at, height, [height - low, high - height], capsize=3, elinewidth=1.2, zorder=4, **look)
+        else:
+            ax.plot(rows[x], height, **look)
+            if bands is None or method in bands:
+                ax.fill_between(rows[x], low, high, color=look["color"], alpha=0.12, lw=0)
+
+
+def greedy_lines(ax: Axes, lines: pd.DataFrame) -> None:
+    """Greedy baselines as dashed lines across ax, named in the margin: columns method (the label) and accuracy."""
+    for height in 100 * lines.accuracy:
+        ax.axhline(height, color=STRATEGIES["greedy"].color, ls="--", lw=1.2, zorder=1)
+    low, high = ax.get_ylim()
+    label_right(ax, dict(zip(lines.method, 100 * lines.accuracy, strict=True)), gap=0.045 * (high - low))
+
+
+def difficulty_bars(ax: Axes, points: pd.DataFrame) -> None:
+    """Accuracy by quintile and budget: a slot for each budget in each quintile, the methods overlaid in it.
+
+    points: columns quintile, n, method (a key of STRATEGIES), accuracy in [0, 1]. Each method has a narrower bar than
+    the one before it, so that all tops can be seen whichever is higher; hatches tell them apart without colour.
+    """
+    methods, budgets = list(dict.fromkeys(points.method)), sorted(set(points.n))
+    for i, method in enumerate(methods):
+        rows = points[points.method == method]
+        at = [row.quintile * (len(budgets) + 1) + budgets.index(row.n) for row in rows.itertuples()]
+        look = STRATEGIES[method]
+        ax.bar(
+            at,
+            100 * rows.accuracy,
+            width=0.92 * (1 - i / len(methods)),
+            color=look.color,
+            hatch=("", "//", "..", "xx", "--")[i],
+            label=look.label,
+            edgecolor="white" if i == 0 else "black",
+            lw=0.6,
+        )
+    slots = [(q, n) for q in sorted(set(points.quintile)) for n in budgets]
+    ax.set_xticks([q * (len(budgets) + 1) + budgets.index(n) for q, n in slots], [str(n) for _, n in slots], fontsize=7)
+    ax.tick_params(axis="x", length=0)
+    for q in sorted(set(points.quintile)):
+        middle = q * (len(budgets) + 1) + (len(budgets) - 1) / 2
+        name = {1: "1 (easiest)", 5: "5 (hardest)"}.get(q, str(q))
+        ax.annotate(name, (middle, -0.1), xycoords=("data", "axes fraction"), ha="center", va="top", fontsize=9)
+    ax.set_xlabel("difficulty quintile; in each, the generations per problem, N", labelpad=26)
+    ax.set(ylabel="accuracy (%)", ylim=(0, 100))
+    ax.grid(visible=False, axis="x")
+
+
+def save_figure(
+    fig: Figure, name: str, data: pd.DataFrame | None, *, caption: str, alt: str, folder: str | Path
+) -> None:
+    """Write folder/name.png, .svg, .csv (exactly the points plotted) and .json (caption, alt text).
+
+    The same figure and data give the same bytes every time. caption says what is shown, over which problems;
+    alt describes the picture to someone who can't see it. A diagram plots nothing: its data is None, and it has no CSV.
+    """
+    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
+        raise ValueError(f"name={name!r}: use small letters, digits, - and _ alone, it becomes a file's name")
+    for what, words in (("caption", caption), ("alt", alt)):
+        if not words.strip():
+            raise ValueError(f"{what} of figure {name} is empty: say what the figure shows")
+    if data is not None and data.empty:
+        raise ValueError(f"data of figure {name} is empty: pass the points that are plotted")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _styled():  # svg.hashsalt and fonttype are read when saving
+        fig.savefig(folder / f"{name}.png", metadata={"Software": None})
+        fig.savefig(folder / f"{name}.svg", metadata={"Date": None})
+    if data is not None:
+        data.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
+    words = {"caption": " ".join(caption.split()), "alt": " ".join(alt.split())}
+    (folder / f"{name}.json").write_text(json.dumps(words, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def gallery(folder: str | Path, *, notebooks: Sequence[Path] = ()) -> Path:
+    """Write folder/README.md: every figure that save_figure put there, with its caption; returns the page's path.
+
+    notebooks: where to look for the one that saves a figure, which is then linked; found by the figure's quoted name.
+    """
+    folder = Path(folder)
+    cells = {notebook: notebook.read_text(encoding="utf-8") for notebook in notebooks}
+    parts = ["# Figures\n", "Made by the notebooks; each also as SVG, with the plotted points as CSV.\n"]
+    if (folder / "runs.csv").exists():
+        parts.append(_runs(folder / "runs.csv"))
+    for sidecar in sorted(folder.glob("*.json")):
+        name, words = sidecar.stem, json.loads(sidecar.read_text(encoding="utf-8"))
+        parts.append(f"## {name}\n")
+        parts.append(f"![{_one_line(words['alt'])}]({name}.png)\n")
+        parts.append(f"{words['caption']}\n")
+        points = f" · [CSV]({name}.csv)" if sidecar.with_suffix(".csv").exists() else ""
+        makers = [notebook for notebook, text in cells.items() if f'\\"{name}\\"' in text]
+        source = "".join(f" · [{maker.stem}]({relpath(maker, folder)})" for maker in makers)
+        parts.append(f"[SVG]({name}.svg){points}{source}\n")
+    page = folder / "README.md"
+    page.write_text("\n".join(parts), encoding="utf-8")
+    return page
+
+
+def _runs(file: Path) -> str:
+    """The table of how each notebook was run (tts.companion.runner.note_runs) in Markdown."""
+    with file.open(encoding="utf-8", newline="") as lines:
+        heads, *rows = csv.reader(lines)
+    about = (
+        "How they were made. *seconds* is the notebook's own time, which reads what is stored; *stored hours* is the "
+        "time that the engines needed for all that is in that store. Parameters: those that differ from the cells'.\n"
+    )
+    table = [heads, ["---"] * len(heads), *rows]
+    return about + "\n" + "\n".join("| " + " | ".join(row) + " |" for row in table) + "\n"
+
+
+def _one_line(text: str) -> str:
+    return text.replace("[", "(").replace("]", ")")

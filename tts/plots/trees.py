@@ -1,0 +1,150 @@
+"""The tree of one search as a table and as a picture. A stored Search (tts.tree) has all that is needed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.cm import ScalarMappable
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MultipleLocator
+from scipy.optimize import isotonic_regression
+
+from tts.plots.diagrams import CHOSEN, INK, PALE
+from tts.tree import Node, Search
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+GAP = 1.0  # between the trees of DVTS, in places of a row
+ROOM_FOR_NUMBERS = 20  # places of a row, beyond which scores are shown by colour alone
+
+# State of a node -> marker, size relative to the others, words for the key. What has no score is hollow.
+STATES = {
+    "root": ("s", 1.0, "problem"),
+    "kept": ("o", 1.0, "kept and expanded"),
+    "dropped": ("X", 0.9, "dropped"),
+    "solution": ("*", 1.8, "finished: a solution"),
+    "finished": ("D", 0.6, "finished, not returned"),
+    "duplicate": ("<", 0.8, "dropped as a sibling's copy"),
+    "cut": ("v", 0.8, "cut: out of tokens or context"),
+}
+
+
+def node_table(search: Search, *, chosen: Collection[tuple[int, ...]] = ()) -> pd.DataFrame:
+    """A row for each node of the tree, the roots too, by path, with the place where draw() puts it.
+
+    chosen: paths of solutions (Solution.path), such as those that gave the answer voted for. The columns:
+    path    "0.3.1": tree, child, child, as in Node.path        x      place in its row, from 0
+    depth   number of steps up to and with this one, 0 a root    state  a key of STATES
+    score   in [0, 1], NaN where there is none                   text   of the step
+    chosen  whether it lies on the path of a chosen solution
+    """
+    on_path = {path[:length] for path in chosen for length in range(1, len(path) + 1)}
+    rows, left = [], 0.0
+    for tree in range(len(search.ended)):
+        nodes = {node.path: node for node in search.nodes if node.path[0] == tree}
+        places = _places([(tree,), *nodes])
+        for path, x in places.items():
+            node = nodes.get(path)
+            state, score, text = (_state(node), node.score, node.text) if node else ("root", None, "")
+            name = ".".join(map(str, path))
+            rows.append(
+                (name, left + x, len(path) - 1, state, np.nan if score is None else score, path in on_path, text)
+            )
+        left += max(places.values()) + 1 + GAP
+    return pd.DataFrame(rows, columns=["path", "x", "depth", "state", "score", "chosen", "text"])
+
+
+def _places(paths: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], float]:
+    """Path -> x: every row in the order of the paths, its nodes at least 1 apart, as near below their parents as fits.
+
+    Rows in one order never cross edges. The nearest places in the sense of least squares are an isotonic regression.
+    """
+    rows = defaultdict(list)
+    for path in sorted(paths):
+        rows[len(path)].append(path)
+    width = max(map(len, rows.values()))
+    places = {}
+    for row in rows.values():
+        siblings = defaultdict(list)
+        for path in row:
+            siblings[path[:-1]].append(path)
+        middle = [places.get(path[:-1], (width - 1) / 2) for path in row]
+        offset = [i - (len(group) - 1) / 2 for group in siblings.values() for i in range(len(group))]
+        index = np.arange(len(row))
+        fitted = isotonic_regression(np.add(middle, offset) - index).x
+        places |= zip(row, (np.clip(fitted, 0, width - len(row)) + index).tolist(), strict=True)
+    return places
+
+
+def _state(node: Node) -> str:
+    if node.fate in ("tokens", "context"):
+        return "cut"
+    return "finished" if node.fate == "dropped" and node.finish == "end" else node.fate
+
+
+def draw(tables: Mapping[str, pd.DataFrame]) -> Figure:
+    """Trees below one another, each under its title; tables are those of node_table().
+
+    Colour and, where there is room, a number say a node's score; its marker says what became of it; bold edges lead to
+    the chosen solutions. A duplicate or cut node has no score and is hollow.
+    """
+    deep = [table.depth.max() + 1 for table in tables.values()]
+    fig, axes = plt.subplots(
+        len(tables), figsize=(9.6, 1.1 + 0.52 * sum(deep) + 0.3 * len(deep)), height_ratios=deep, squeeze=False
+    )
+    for ax, (title, table) in zip(axes[:, 0], tables.items(), strict=True):
+        ax.set_title(title, loc="left", fontsize=10)
+        _draw_one(ax, table)
+    seen = pd.concat(tables.values()).state.unique()
+    key = [
+        Line2D([], [], marker=marker, ls="", ms=7 * size**0.5, mec=INK, mew=0.6, mfc=INK if state == "root" else "none")
+        for state, (marker, size, _) in STATES.items()
+        if state in seen
+    ]
+    words = [words for state, (_, _, words) in STATES.items() if state in seen]
+    if any(table.chosen.any() for table in tables.values()):
+        key, words = [*key, Line2D([], [], color=CHOSEN, lw=2.6)], [*words, "leads to the chosen answer"]
+    fig.legend(key, words, loc="outside lower center", ncols=min(5, len(words)), fontsize=8.5)
+    fig.colorbar(
+        ScalarMappable(cmap="viridis_r"), ax=axes, label="score of the step", aspect=30, fraction=0.03, pad=0.01
+    )
+    return fig
+
+
+def _draw_one(ax: Axes, table: pd.DataFrame) -> None:
+    at = table.set_index("path")
+    wide = table.x.max() + 1
+    area = 90 if wide <= ROOM_FOR_NUMBERS else 90 * ROOM_FOR_NUMBERS / wide
+    for child in at[at.depth > 0].itertuples():
+        parent = at.loc[child.Index.rpartition(".")[0]]
+        alive = child.state in ("kept", "solution")
+        look = {"color": CHOSEN, "lw": 2.6} if child.chosen else {"color": INK if alive else PALE, "lw": 0.9}
+        ax.plot(
+            [parent.x, child.x], [parent.depth, child.depth], ls="-" if alive else ":", zorder=1 + child.chosen, **look
+        )
+    for state, nodes in table.groupby("state"):
+        marker, size, _ = STATES[state]
+        fill = {"color": INK} if state == "root" else {"c": nodes.score, "cmap": "viridis_r", "vmin": 0, "vmax": 1}
+        if nodes.score.isna().all() and state != "root":
+            fill = {"facecolor": "white"}
+        ax.scatter(nodes.x, nodes.depth, s=size * area, marker=marker, edgecolor=INK, linewidth=0.6, zorder=3, **fill)
+    if wide <= ROOM_FOR_NUMBERS:
+        for node in table[table.score.notna()].itertuples():
+            label = ax.annotate(
+                f"{node.score:.2f}", (node.x, node.depth), (6.5, -1), textcoords="offset points", fontsize=6.5, va="top"
+            )
+            label.set_path_effects([withStroke(linewidth=2, foreground="white")])  # edges run behind it
+            label.set_zorder(4)
+    ax.set(xlim=(-0.7, wide - 0.1), ylim=(table.depth.max() + 0.5, -0.4), ylabel="step", xticks=[])
+    ax.yaxis.set_major_locator(MultipleLocator(1))
+    ax.spines[:].set_visible(False)
+    ax.tick_params(length=0)
+    ax.grid(visible=False)

@@ -1,0 +1,1 @@
+"""Results on disk, and how many problems at once get there."""

@@ -1,0 +1,317 @@
+"""Many problems at once, each stored when it is done: the only place where policies and scorers meet the store."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import pandas as pd
+from tqdm import tqdm
+
+from tts.analysis.cost import measured
+from tts.errors import EngineError, InputError, check_counts
+from tts.policy import Policy, Sampling
+from tts.prm import StepScorer
+from tts.problems import Problem
+from tts.results.store import Key, Record, Store, Table
+from tts.strategies import majority
+from tts.tree import Search, score_whole, split_steps, together
+
+ATTEMPTS = 2  # a problem whose engine call fails is tried once more, then recorded as failed
+GIVE_UP = 3  # so many failed problems with none that succeeded: the engine is broken, not the problem
+PATIENCE = 1800.0  # seconds that one problem may take before its attempt counts as failed: a hung request must end
+
+
+async def sample(
+    problems: Sequence[Problem],
+    policy: Policy,
+    store: Store,
+    *,
+    n: int,
+    sampling: Sampling = Sampling(),
+    concurrency: int = 64,
+    patience: float = PATIENCE,
+) -> pd.DataFrame:
+    """n independent solutions of each problem (tts.strategies.majority): stored ones are read, missing ones are drawn.
+
+    Returns one row a sample, ordered by problem and index, with the columns problem (id), index, text, tokens, logprob,
+    finish ("end", "stop", "length"; "failed" with the reason in error). concurrency counts problems in flight,
+    patience the seconds that one of them may take before it is tried again and then recorded as failed.
+    A sample's key is free of n, PRM and vote: all methods share the samples, and a larger n adds the missing ones.
+    """
+    check_counts(n=n, concurrency=concurrency)
+    table = store.table("samples", sample_settings(policy, sampling))
+    stored = table.read()
+    wanted = {problem: [(problem.hash, index) for index in range(n)] for problem in problems}
+    missing = {problem: [key for key in keys if _is_missing(stored, key)] for problem, keys in wanted.items()}
+
+    async def one(problem: Problem) -> list[Record]:
+        first = missing[problem][0][1]  # samples are stored in order, so that none is missing before a stored one
+        drawn = await majority(problem, policy, n=n, first=first, sampling=sampling)
+        prompt_tokens = len(policy.prompt(problem.text))
+        return [
+            {
+                "key": (problem.hash, *solution.path),
+                "problem": problem.id,
+                "text": solution.text,
+                "tokens": solution.tokens,
+                "prompt_tokens": prompt_tokens,
+                "logprob": solution.logprob,
+                "finish": solution.finish,
+                "made_by": dict(policy.provenance),
+            }
+            for solution in drawn.solutions
+        ]
+
+    todo = {problem: len(keys) for problem, keys in missing.items() if keys}
+    _say(f"{policy.name}: {len(problems) * n - sum(todo.values()):,} samples stored, {sum(todo.values()):,} to make")
+    with _accounted(store, table, policy=policy, work=bool(todo)):
+        await _run_all(todo, one, missing, table, concurrency, patience, label=f"sampling {policy.name}")
+    records = table.read() if todo else stored
+    _warn_if_mixed(records, wanted)
+    columns = ("text", "tokens", "prompt_tokens", "logprob", "finish", "error")
+    return pd.DataFrame(
+        [
+            {"problem": problem.id, "index": key[1], **{name: records[key].get(name) for name in columns}}
+            for problem, keys in wanted.items()
+            for key in keys
+        ]
+    )
+
+
+async def score(
+    problems: Sequence[Problem],
+    samples: pd.DataFrame,
+    prm: StepScorer,
+    store: Store,
+    *,
+    concurrency: int = 64,
+    patience: float = PATIENCE,
+) -> pd.DataFrame:
+    """samples (of sample() above) with the PRM's scores, as best_of_n gives them: stored ones are read, others made.
+
+    New columns: scores, a list with one score in [0, 1] a step (tts.tree.split_steps), and unscored, why that list is
+    empty: "" (it is not, or the text is blank), "too long" for the PRM's context, or "failed". A score's key is the
+    PRM, the problem and the text, so equal solutions are scored once, whatever they were sampled for.
+    """
+    check_counts(concurrency=concurrency)
+    table = store.table("scores", {"prm": prm.fingerprint})
+    stored = table.read()
+    texts = samples[samples.text.notna()].groupby("problem").text.unique()
+    steps = {
+        problem: {(problem.hash, _text_hash(text)): split_steps(text) for text in texts.get(problem.id, ())}
+        for problem in problems
+    }
+    missing = {problem: [key for key in keys if _is_missing(stored, key)] for problem, keys in steps.items()}
+
+    async def one(problem: Problem) -> list[Record]:
+        found = await together(score_whole(prm, problem, steps[problem][key]) for key in missing[problem])
+        return [
+            {
+                "key": key,
+                "problem": problem.id,
+                "scores": scores,
+                "unscored": "too long" if steps[problem][key] and not scores else "",
+                "made_by": dict(prm.provenance),
+            }
+            for key, scores in zip(missing[problem], found, strict=True)
+        ]
+
+    todo = {problem: len(keys) for problem, keys in missing.items() if keys}
+    total = sum(map(len, steps.values()))
+    _say(f"{prm.name}: {total - sum(todo.values()):,} scored solutions stored, {sum(todo.values()):,} to score")
+    with _accounted(store, table, prm=prm, work=bool(todo)):
+        await _run_all(todo, one, missing, table, concurrency, patience, label=f"scoring {prm.name}")
+    records = table.read() if todo else stored
+    _warn_if_mixed(records, steps)
+    hashes = {problem.id: problem.hash for problem in problems}
+    found = [
+        records[hashes[row.problem], _text_hash(row.text)] if isinstance(row.text, str) else {"error": "not sampled"}
+        for row in samples.itertuples()
+    ]
+    return samples.assign(
+        scores=[list(record.get("scores", [])) for record in found],
+        unscored=["failed" if record.get("error") else record["unscored"] for record in found],
+    )
+
+
+async def search(
+    problems: Sequence[Problem],
+    strategy: Callable[..., Awaitable[Search]],
+    policy: Policy,
+    prm: StepScorer,
+    store: Store,
+    *,
+    n: int,
+    width: int = 4,
+    depth: int = 40,
+    lookahead: int = 0,
+    drop_duplicates: bool = False,
+    sampling: Sampling = Sampling(),
+    concurrency: int = 64,
+    patience: float = PATIENCE,
+) -> list[Search | None]:
+    """One search a problem, in their order; stored ones are read, missing ones made and stored; None is a failed one.
+
+    strategy is tts.strategies.beam_search or dvts; a record holds the whole tree. concurrency: problems in flight.
+    """
+    check_counts(n=n, width=width, depth=depth, concurrency=concurrency)
+    check_counts(0, lookahead=lookahead)
+    name = strategy.__name__
+    settings = sample_settings(policy, sampling)
+    settings |= {"strategy": name, "prm": prm.fingerprint, "n": int(n), "width": int(width), "depth": int(depth)}
+    # Their defaults have no place in a key, so that searches that were stored before they existed are found.
+    settings |= {"lookahead": int(lookahead)} if lookahead else {}
+    settings |= {"drop_duplicates": True} if drop_duplicates else {}
+    table = store.table("searches", settings)
+    stored = table.read()
+    wanted = {problem: [(problem.hash,)] for problem in problems}
+    todo = {problem: 1 for problem, [key] in wanted.items() if _is_missing(stored, key)}
+
+    async def one(problem: Problem) -> list[Record]:
+        found = await strategy(
+            problem,
+            policy,
+            prm,
+            n=n,
+            width=width,
+            depth=depth,
+            lookahead=lookahead,
+            drop_duplicates=drop_duplicates,
+            sampling=sampling,
+        )
+        record = {"key": wanted[problem][0], "problem": problem.id, "search": found.to_dict()}
+        return [record | {"made_by": dict(policy.provenance)}]
+
+    _say(f"{name}, n = {n}: {len(problems) - len(todo):,} searches stored, {len(todo):,} to make")
+    with _accounted(store, table, policy=policy, prm=prm, work=bool(todo)):
+        await _run_all(todo, one, wanted, table, concurrency, patience, label=f"{name} n={n}")
+    records = table.read() if todo else stored
+    _warn_if_mixed(records, wanted)
+    found = [records[key].get("search") for [key] in wanted.values()]
+    return [Search.from_dict(record) if record else None for record in found]
+
+
+def sample_settings(policy: Policy, sampling: Sampling) -> dict[str, object]:
+    """Exactly what determines a sample, besides the problem and the sample's index: what its key is hashed from."""
+    return {
+        "policy": policy.fingerprint,
+        "prompt": dict(policy.prompt_settings),
+        "temperature": float(sampling.temperature),
+        "top_p": float(sampling.top_p),
+        "max_tokens": int(sampling.max_tokens),
+        "seed": int(sampling.seed) if sampling.temperature else None,  # greedy decoding has no seed
+    }
+
+
+async def _run_all(
+    todo: Mapping[Problem, int],
+    one: Callable[[Problem], Awaitable[list[Record]]],
+    keys: Mapping[Problem, Sequence[Key]],
+    table: Table,
+    concurrency: int,
+    patience: float,
+    *,
+    label: str,
+) -> None:
+    """Run one(problem) for all of todo (problem -> its share of the work), appending its records when it is done."""
+    places = asyncio.Semaphore(concurrency)
+    succeeded = failed = 0
+
+    async def attempt(problem: Problem) -> None:
+        nonlocal succeeded, failed
+        async with places:
+            for left in reversed(range(ATTEMPTS)):
+                try:
+                    records = await _in_time(one(problem), patience)
+                    succeeded += 1
+                    break
+                except* EngineError as errors:
+                    reason = str(_first(errors))
+                    if left == 0:
+                        failed += 1
+                        records = [_failed_record(problem, key, reason) for key in keys[problem]]
+            table.append(records)
+            bar.update(todo[problem])
+            if failed >= GIVE_UP and not succeeded:
+                raise EngineError(
+                    f"the first {failed} problems failed ({reason}); what is stored is kept, a rerun resumes"
+                )
+
+    # Plain text on stderr, also in a notebook: widgets would stay in the stored notebook.
+    with tqdm(total=sum(todo.values()), desc=label, disable=not todo, mininterval=1, file=sys.stderr) as bar:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for problem in todo:
+                    group.create_task(attempt(problem))
+        except* (EngineError, InputError) as errors:  # one clear line instead of a tree of tracebacks
+            raise _first(errors) from None
+
+
+async def _in_time(work: Awaitable[list[Record]], patience: float) -> list[Record]:
+    try:
+        async with asyncio.timeout(patience) as limit:
+            return await work
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        raise EngineError(f"no result after {patience:g} s: the engine hangs, or raise patience") from None
+
+
+@contextmanager
+def _accounted(
+    store: Store, table: Table, *, policy: Policy | None = None, prm: StepScorer | None = None, work: bool
+) -> Iterator[None]:
+    """Print and store what the engines did meanwhile, also when the run is cut short: kind "usage", a record a run."""
+    before, began = measured(policy, prm), datetime.now(UTC)
+    try:
+        yield
+    finally:
+        spent = measured(policy, prm) - before
+        if work:
+            _say(f"used: {spent}")
+            of = f"{table.folder.parent.name}/{table.folder.name}"
+            seconds = round((datetime.now(UTC) - began).total_seconds(), 1)
+            record = {"key": (of, began.isoformat()), "usage": spent.to_dict(), "seconds": seconds}
+            store.table("usage", {}).append([record])
+
+
+def _text_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _first(group: BaseExceptionGroup) -> BaseException:
+    error = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _is_missing(stored: Mapping[Key, Record], key: Key) -> bool:
+    """A failed record is tried again by the next run; a later success takes its place."""
+    return key not in stored or bool(stored[key].get("error"))
+
+
+def _failed_record(problem: Problem, key: Key, reason: str) -> Record:
+    return {"key": key, "problem": problem.id, "finish": "failed", "error": reason}
+
+
+def _warn_if_mixed(records: Mapping[Key, Record], wanted: Mapping[Problem, Sequence[Key]]) -> None:
+    """Engine, dtype and versions should not matter, so no key has them; where they are mixed, the reader is told."""
+    makers = {
+        ", ".join(f"{name} {value}" for name, value in records[key]["made_by"].items())
+        for keys in wanted.values()
+        for key in keys
+        if "made_by" in records[key]
+    }
+    if len(makers) > 1:
+        _say("these samples were made in different ways: " + "; ".join(sorted(makers)))
+
+
+def _say(line: str) -> None:
+    """To stderr, which committed notebooks leave out: it differs between a first run and a second."""
+    print(line, file=sys.stderr)
