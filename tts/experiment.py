@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,7 +12,7 @@ import pandas as pd
 
 from tts.analysis.curves import VOTES, Rule, mean_coverage, mean_vote, powers_of_four, powers_of_two
 from tts.analysis.diversity import best_only
-from tts.analysis.grading import grade, grade_searches, score_array, vote_codes
+from tts.analysis.grading import grade, grade_searches, outcome_shares, score_array, vote_codes
 from tts.errors import check_counts
 from tts.policy import Policy, Sampling
 from tts.prm import StepScorer
@@ -161,6 +162,34 @@ class Sweep:
     def stack(self, methods: Sequence[str]) -> np.ndarray:
         """Accuracy of these methods, (methods, P, budgets): what tts.analysis.choice takes."""
         return np.stack([self.accuracy[name] for name in methods])
+
+    def outcomes(self, names: Mapping[str, str], greedy: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+        """What became of every search, with independent samples and greedy decoding beside it: a row each.
+
+        names: method -> what the table calls it. Shares in [0, 1]: of N returned; right by voting rule; of solutions
+        without an answer, why; of trees, what ended them. All but the accuracies are the first seed's. Needs the trees.
+        """
+        rules = ("weighted", "majority", "vanilla")
+        ends = ("finished", "depth", "tokens", "context", "failed")
+        rows = []
+        for method, name in names.items():
+            right = {rule: self.vote(method, rule).mean(axis=0) for rule in rules}
+            for i, n in enumerate(self.budgets):
+                solutions, trees = self.solutions[method][n][0], self.searches[method.removesuffix("_best")][n]
+                ended = Counter(end for search in trees for end in (search.ended if search else ["failed"]))
+                rows.append(
+                    {"method": name, "N": n, "returned": len(solutions) / (n * len(self.problems))}
+                    | {rule: values[i] for rule, values in right.items()}
+                    | outcome_shares(solutions)[["unboxed", "truncated"]].to_dict()
+                    | {f"ended: {why}": ended[why] / ended.total() for why in ends}
+                )
+        alone = {"independent": (self.ns[-1], self.samples[0], {r: self.curve(r)[:, -1].mean() for r in rules})}
+        for name, graded in greedy.items():  # of one solution, every vote is that solution
+            alone[f"greedy {name}"] = (1, graded, dict.fromkeys(rules, graded.correct.mean()))
+        for name, (n, graded, right) in alone.items():
+            lost = outcome_shares(graded)[["unboxed", "truncated", "failed"]].to_dict()
+            rows.append({"method": name, "N": n, "returned": 1.0} | right | lost)
+        return pd.DataFrame(rows).set_index(["method", "N"])
 
     @cached_property
     def oracle(self) -> np.ndarray:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+import pandas as pd
+
 from tts.models.flops import Size
 from tts.tree import Search
 
@@ -112,3 +114,18 @@ def searched(prompt: int, search: Search, *, policy: Size, prm: Size) -> Usage:
         policy_flops=policy.flops(prompt) + decode + policy._flops(ahead, ahead * prompt, ahead),
         prm_flops=prm.flops(prompt) + read + prm._flops(ahead_scored, ahead_scored * prompt, 0),
     )
+
+
+def of_samples(samples: pd.DataFrame, policy: object, prm: object) -> str:
+    """What independent samples of all problems and their scores need, in words: tokens and, where known, FLOPs.
+
+    samples: columns problem, tokens, prompt_tokens (tts.results.collect.sample); each solution is read once by the PRM.
+    """
+    made = samples.dropna(subset=["tokens"]).astype({"tokens": int, "prompt_tokens": int})
+    sizes = {"policy": size_of(policy), "prm": size_of(prm)}
+    if unknown := [model.name for model, size in zip((policy, prm), sizes.values(), strict=True) if not size]:
+        return f"{made.tokens.sum():,} tokens decoded; FLOPs are not known for {' and '.join(unknown)}"
+    of_problems = [
+        independent(int(one.prompt_tokens.iloc[0]), one.tokens.tolist(), **sizes) for _, one in made.groupby("problem")
+    ]
+    return str(sum(of_problems, Usage()))

@@ -179,3 +179,9 @@ def intervals(parts: Mapping[str, tuple[np.ndarray, Sequence[int]]]) -> pd.DataF
     ]
     types = {"method": str, "n": int, "accuracy": float, "low": float, "high": float}
     return pd.concat(tables, ignore_index=True)[list(types)] if tables else pd.DataFrame(columns=types).astype(types)
+
+
+def greedy_points(greedy: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """The greedy baselines (graded solutions by policy) as points of a figure: method, accuracy, low, high."""
+    right = {f"greedy {name}": (graded.correct.to_numpy(float)[:, None], [1]) for name, graded in greedy.items()}
+    return intervals(right).drop(columns="n")

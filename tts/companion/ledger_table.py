@@ -1,0 +1,82 @@
+"""The ledger on disk and on the page: a CSV a notebook, and the table in the README."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from tts.companion.ledger import CLAIMS, COLUMNS, CRITERIA
+
+BEGIN, END = "<!-- ledger: begin (made by run_all.sh) -->", "<!-- ledger: end -->"
+
+
+def rules(*names: str) -> str:
+    """What is computed for these claims and when each counts as reproduced, as a Markdown list."""
+    found = {name: CLAIMS[name] for name in names}
+    return "\n".join(f"- **{name}** {claim.estimand}: {CRITERIA[claim.criterion]}" for name, claim in found.items())
+
+
+def save(tables: Sequence[pd.DataFrame], *, notebook: str, folder: str | Path) -> pd.DataFrame:
+    """Write a notebook's rows (tts.companion.ledger) to folder/claims-NN.csv and return them.
+
+    notebook: its number, "01". Claims that were not asked have no row in the file; where none was, there is no file.
+    """
+    found = pd.concat(tables, ignore_index=True)
+    asked = found[found.problems > 0]
+    asked = asked.assign(figure=[CLAIMS[name].figure for name in asked.claim], notebook=notebook)
+    if len(asked):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        path = Path(folder) / f"claims-{notebook}.csv"
+        asked.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
+    return found
+
+
+def show(found: pd.DataFrame) -> object:
+    """The rows as a notebook displays them."""
+    return found[COLUMNS].style.format("{:+.1%}", subset=["ours", "low", "high"], na_rep="").hide(axis="index")
+
+
+def read(folder: str | Path) -> pd.DataFrame:
+    """All rows that the notebooks of a run wrote into a figures folder, in the ledger's order."""
+    files = sorted(Path(folder).glob("claims-[0-9][0-9].csv"))
+    if not files:
+        return pd.DataFrame(columns=[*COLUMNS, "figure", "notebook"])
+    found = pd.concat([pd.read_csv(file, dtype={"claim": str, "notebook": str}) for file in files], ignore_index=True)
+    return found.sort_values("claim", key=lambda column: column.map(list(CLAIMS).index), kind="stable")
+
+
+def markdown(figures: str | Path) -> str:
+    """The ledger as a Markdown table: that of the `full` profile in figures/full/, and beside it that of figures/."""
+    here, there = (
+        {(row.claim, row.part): row for row in read(folder).itertuples()}
+        for folder in (figures, Path(figures) / "full")
+    )
+    runs = ["full run", "verdict"] * bool(there) + ["default run", "verdict"]
+    heads = ["", "the writeup", "asked", *runs, "shown in"]
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    said = set()
+    for claim, part in sorted({**here, **there}, key=lambda key: list(CLAIMS).index(key[0])):  # stable: parts in order
+        mine, other = here.get((claim, part)), there.get((claim, part))
+        row, first = other or mine, claim not in said
+        said.add(claim)
+        cells = [claim * first, row.writeup * first, part]
+        for found in (other, mine) if there else (mine,):
+            cells += [_points(found), found.verdict] if found else ["", ""]
+        folder = Path(figures).name + "/full" * bool(other)
+        lines.append("| " + " | ".join([*cells, f"[{row.notebook}]({folder}/{row.figure}.png)"]) + " |")
+    return "\n".join(lines)
+
+
+def _points(row: object) -> str:
+    return f"{100 * row.ours:+.1f} [{100 * row.low:+.1f}, {100 * row.high:+.1f}]"
+
+
+def update_readme(readme: Path, figures: str | Path) -> None:
+    """Write the ledger between the README's markers; a README without them is left as it is."""
+    text = readme.read_text(encoding="utf-8")
+    if BEGIN in text and END in text:
+        head, rest = text.split(BEGIN, 1)
+        tail = rest.split(END, 1)[1]
+        readme.write_text(f"{head}{BEGIN}\n{markdown(figures)}\n{END}{tail}", encoding="utf-8")

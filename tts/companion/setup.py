@@ -1,0 +1,173 @@
+"""What every notebook begins with: its parameters checked, its folders found, its models opened but not loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tts import experiment
+from tts.analysis.curves import powers_of_four, powers_of_two
+from tts.companion.parameters import check_parameters, figures_folder, load_profile, store_folder
+from tts.errors import InputError, check_counts
+from tts.experiment import Strategy, Sweep, seeds_to
+from tts.models.open import open_policy, open_prm
+from tts.plots.style import style
+from tts.policy import Policy, Sampling
+from tts.prm import StepScorer
+from tts.problems import Problem, load_problems
+from tts.reductions import reduce_scores
+from tts.results.store import Store
+from tts.strategies import beam_search, dvts
+
+
+@dataclass
+class Setup:
+    """A notebook's parameters as what they stand for; what a notebook has no parameter for is empty."""
+
+    parameters: Mapping[str, object]
+    folder: Path  # of its figures
+    store: Store
+    problems: list[Problem]
+    sampling: Sampling
+    seeds: dict[int, int]  # seed -> the largest N that it goes to
+    ns: list[int]  # 1, 2, 4, ... n_max: where the curves of independent samples have points
+    budgets: list[int]  # 4, 16, 64, ...: where the searches have points
+    policy: Policy
+    second_policy: Policy | None
+    prm: StepScorer | None
+    weaker_prm: StepScorer | None
+    baselines: list[Policy]
+
+    @property
+    def drawing(self) -> dict[str, object]:
+        """The arguments that everything that samples takes."""
+        return {"sampling": self.sampling, "concurrency": self.parameters["concurrency"]}
+
+    @property
+    def searching(self) -> dict[str, object]:
+        """The arguments that everything that searches takes."""
+        names = [name for name in ("width", "depth", "lookahead", "drop_duplicates") if name in self.parameters]
+        return self.drawing | {name: self.parameters[name] for name in names}
+
+    @property
+    def averaged(self) -> str:
+        """For captions: over how many seeds the means are; "" for a single one."""
+        first, *others = self.seeds.values()
+        return f"Means over {len(self.seeds)} seeds up to N = {min([first, *others])}." if others else ""
+
+    def about(self) -> str:
+        """What this run takes, in a sentence or two."""
+        models = [f"`{self.policy.name}` to N = {self.ns[-1]}"]
+        if self.second_policy:
+            models.append(f"`{self.second_policy.name}` to N = {self.parameters['second_n_max']}")
+        parts = [
+            f"This run takes {len(self.problems)} problems of `{self.parameters['problems']}`, {', '.join(models)}"
+        ]
+        if self.prm:
+            parts.append(f"`{self.prm.name}` as the verifier")
+        if self.baselines:
+            parts.append(f"greedy decoding of {', '.join(f'`{one.name}`' for one in self.baselines)}")
+        return f"{'; '.join(parts)}. {self.averaged} What the store has already is not made again."
+
+    async def samples(self, *, prm: StepScorer | None = None) -> list[pd.DataFrame]:
+        """The policy's independent samples, graded and, with a PRM, scored; one table a seed. Closes both."""
+        tables = await experiment.samples_of(
+            self.problems, self.policy, prm, self.store, seeds=self.seeds, **self.drawing
+        )
+        for model in filter(None, (self.policy, prm)):
+            await model.close()
+        return tables
+
+    async def greedy(self) -> dict[str, pd.DataFrame]:
+        """Graded greedy solutions of the baselines by name, one row a problem."""
+        concurrency = self.parameters["concurrency"]
+        return await experiment.greedy_baselines(
+            self.problems, self.baselines, self.store, max_tokens=self.sampling.max_tokens, concurrency=concurrency
+        )
+
+    async def sweep(
+        self,
+        *,
+        policy: Policy | None = None,
+        seeds: Mapping[int, int] | None = None,
+        strategies: Sequence[Strategy] = (beam_search, dvts),
+        keep_trees: bool = False,
+    ) -> Sweep:
+        """tts.experiment.sweep with this notebook's parameters; policy and seeds in place of its own."""
+        return await experiment.sweep(
+            self.problems,
+            policy or self.policy,
+            self.prm,
+            self.store,
+            seeds=seeds or self.seeds,
+            n_difficulty=self.parameters.get("n_difficulty", 0),
+            strategies=strategies,
+            reduction=self.parameters["reduction"],
+            keep_trees=keep_trees,
+            **self.searching,
+        )
+
+
+def rival(greedy: Mapping[str, pd.DataFrame], place: int) -> tuple[str, np.ndarray] | None:
+    """The baseline at this place of greedy_models (2 plays 8B, 3 plays 70B): name and whether it is right, (P,)."""
+    names = list(greedy)
+    return (names[place], greedy[names[place]].correct.to_numpy(float)) if place < len(names) else None
+
+
+def set_up(parameters: Mapping[str, object]) -> Setup:
+    """Check a notebook's variables (its `globals()`), find what they name and use the project's style for figures.
+
+    Raises InputError, one line, for what is wrong with them, before a model is loaded.
+    """
+    check_parameters(parameters)
+    given = {name: parameters[name] for name in load_profile("default") if name in parameters}
+    counts = ("n_max", "second_n_max", "n_difficulty", "probe", "width", "depth", "concurrency")
+    check_counts(**{name: given[name] for name in counts if name in given})
+    check_counts(0, lookahead=given.get("lookahead", 0))
+    if "reduction" in given:
+        reduce_scores([1.0], given["reduction"])
+    sampling = Sampling(given["temperature"], given["top_p"], given["max_tokens"], given["seed"])
+    n_max = given["n_max"]
+    seeds = seeds_to(
+        n_max, seed=given["seed"], n_seeds=given.get("n_seeds", 1), seeds_n_max=given.get("seeds_n_max", n_max)
+    )
+    budgets = powers_of_four(min(n_max, given.get("second_n_max", n_max))) if "depth" in given else []
+    problems = load_problems(given["problems"], n=given["n_problems"])
+    least = 10 if {"probe", "second_model"} & set(given) else 5 if "n_difficulty" in given else 1
+    if len(problems) < least:
+        raise InputError(f"n_problems: {len(problems)} problems are too few for quintiles here: give at least {least}")
+    prompted = {"system_prompt": given["system_prompt"]}
+    names = [name.strip() for name in given.get("greedy_models", "").split(",") if name.strip()]
+    if given.get("second_model") == given["policy_model"]:
+        raise InputError(f"second_model is {given['second_model']}: give another policy than policy_model")
+    found = Setup(
+        parameters=given,
+        folder=figures_folder(parameters),
+        store=Store(store_folder(given["store"])),
+        problems=problems,
+        sampling=sampling,
+        seeds=seeds,
+        ns=powers_of_two(n_max),
+        budgets=powers_of_four(n_max) if budgets else [],
+        policy=open_policy(given["policy_model"], engine=given["engine"], **prompted),
+        second_policy=open_policy(given["second_model"], parameter="second_model", engine=given["engine"], **prompted)
+        if given.get("second_model")
+        else None,
+        prm=open_prm(given["prm_model"], engine=given["prm_engine"]) if "prm_model" in given else None,
+        weaker_prm=open_prm(given["weaker_prm"], parameter="weaker_prm", engine=given["prm_engine"])
+        if given.get("weaker_prm")
+        else None,
+        baselines=[
+            open_policy(name, parameter="greedy_models", engine=given["greedy_engine"], **prompted) for name in names
+        ],
+    )
+    if "probe" in given and not given["probe"] < found.budgets[0]:
+        raise InputError(f"probe is {given['probe']}: it must be below the smallest budget, {found.budgets[0]}")
+    if "probe" in given and given["probe"] > given["n_difficulty"]:
+        raise InputError(f"probe is {given['probe']}: it must be at most n_difficulty, {given['n_difficulty']}")
+    style()
+    return found
