@@ -343,7 +343,9 @@ def claim_7(compute_optimal: ByN, best_single: ByN) -> Mapping[str, np.ndarray]:
 
     Each budget is a part; deviations are widened, because other problems would have led to other choices.
     """
-    return {f"N = {n}": allow_for_choice(compute_optimal[n] - best_single[n]) for n in compute_optimal}
+    gain = np.stack([compute_optimal[n] - best_single[n] for n in compute_optimal], axis=1)
+    widened = allow_for_choice(gain).T
+    return {f"N = {n}": values for n, values in zip(compute_optimal, widened, strict=True)}
 
 
 def allow_for_choice(gain: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ Parameters = dict[str, object]
 # Of these the full grid may be run in part, as far as the hours allow: smaller N, fewer seeds, fewer widths.
 PARTS = ("n_max", "n_seeds", "seeds_n_max", "second_n_max", "other_widths")
 
-_ROOT = Path(__file__).resolve().parents[1]
+_ROOT = Path(__file__).resolve().parents[2]
 
 
 def repository() -> Path | None:
