@@ -8,6 +8,7 @@ import nbformat
 import papermill
 import pytest
 
+from tts.companion import ledger, ledger_table
 from tts.companion.parameters import load_profile
 from tts.companion.runner import canonical, environment, read_parameters
 
@@ -50,6 +51,11 @@ def test_smoke_profile(notebook, kept):
     figures = {path.suffix for path in (kept / "figures" / "local").iterdir()}
     assert {".png", ".svg", ".json"} <= figures
     assert not (kept / "figures" / "README.md").exists()
+
+
+def test_the_smoke_profile_asks_every_claim(kept):
+    """Runs after the notebooks (in the order of this file)."""
+    assert set(ledger_table.read(kept / "figures" / "local").claim) == set(ledger.CLAIMS)
 
 
 @pytest.mark.vllm
