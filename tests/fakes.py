@@ -6,11 +6,18 @@ next step; the seed is None for greedy requests.
 
 import random
 from collections import defaultdict
+from dataclasses import fields
 
-from tts.policy import Completion
+from tts.policy import Completion, Sampling
 from tts.problems import Problem
 
 PROBLEM = Problem(id="p1", text="Q", answer="1")
+
+
+def with_sampling(**settings):
+    """A strategy's settings, in which the fields of a Sampling among them (seed, temperature, ...) are one."""
+    drawing = {field.name: settings.pop(field.name) for field in fields(Sampling) if field.name in settings}
+    return settings | {"sampling": Sampling(**drawing)}
 
 
 async def at_once(*_):

@@ -4,11 +4,12 @@ import asyncio
 import inspect
 
 import pytest
-from fakes import ScriptedPolicy, ScriptedScorer, by_hash, dice
+from fakes import ScriptedPolicy, ScriptedScorer, by_hash, dice, with_sampling
 
 from bench import _baselines, search
 from bench._baselines import lock_step, published
 from tts.errors import InputError
+from tts.policy import Sampling
 from tts.problems import Problem
 from tts.strategies import beam_search, dvts
 
@@ -26,19 +27,19 @@ def until(length):
     return script
 
 
-def ours(strategy, script, *, seed=0, context=10_000, **settings):
-    """Searches of all problems at once, and the fakes."""
+def ours(strategy, script, *, context=10_000, **settings):
+    """Searches of all problems at once, and the fakes; for the settings see with_sampling."""
 
     async def main():
-        return await asyncio.gather(*(strategy(p, policy, prm, seed=seed, **settings) for p in PROBLEMS))
+        return await asyncio.gather(*(strategy(p, policy, prm, **with_sampling(**settings)) for p in PROBLEMS))
 
     policy, prm = ScriptedPolicy(script, context=context), ScriptedScorer(by_hash)
     return asyncio.run(main()), policy, prm
 
 
-def baseline(schedule, strategy, script, *, seed=0, context=10_000, **settings):
+def baseline(schedule, strategy, script, *, context=10_000, **settings):
     policy, prm = ScriptedPolicy(script, context=context), ScriptedScorer(by_hash)
-    made = schedule(PROBLEMS, strategy.__name__, policy, prm, seed=seed, **settings)
+    made = schedule(PROBLEMS, strategy.__name__, policy, prm, **with_sampling(**settings))
     return asyncio.run(made), policy, prm
 
 
@@ -117,7 +118,7 @@ def waits(schedule, strategy):
         going.discard(problem)
 
     policy, prm = ScriptedPolicy(until(3), gate=gate), ScriptedScorer(by_hash)
-    asyncio.run(schedule(PROBLEMS, strategy.__name__, policy, prm, n=4, seed=0))
+    asyncio.run(schedule(PROBLEMS, strategy.__name__, policy, prm, n=4))
     return {len(others) for others in beside.values()}
 
 
@@ -149,7 +150,7 @@ def test_in_lock_step_nobody_draws_while_anybody_is_scored(strategy):
         scoring -= 1
 
     policy, prm = ScriptedPolicy(dice(*MIXED), gate=draw), ScriptedScorer(by_hash, gate=score)
-    asyncio.run(lock_step(PROBLEMS, strategy.__name__, policy, prm, n=4, seed=0))
+    asyncio.run(lock_step(PROBLEMS, strategy.__name__, policy, prm, n=4))
 
 
 @pytest.mark.parametrize("strategy", [beam_search, dvts])
@@ -197,13 +198,13 @@ def test_a_wrong_number_is_named(monkeypatch, name, value):
 def test_forced_steps_have_their_length_whatever_the_policy_does():
     """The policy under it ends its turn every few tokens; each step still has all of its tokens, and D of them."""
 
-    class Model:
+    class Checkpoint:
         decode = staticmethod(lambda ids: "".join(map(chr, ids)))
 
     policy = ScriptedPolicy(dice("a", "b", "c$"))
-    policy.model = Model()
+    policy.checkpoint = Checkpoint()
     made = search.Forced(policy, PROBLEMS[0], 3)
-    found = asyncio.run(beam_search(PROBLEMS[0], made, ScriptedScorer(by_hash), n=4, seed=0))
+    found = asyncio.run(beam_search(PROBLEMS[0], made, ScriptedScorer(by_hash), n=4))
     assert len(found.nodes) == 3 * 4
     assert [len(s.steps) for s in found.solutions] == [3] * 4
     assert {node.tokens for node in found.nodes if node.finish == "stop"} == {search.STEP_TOKENS}
@@ -218,5 +219,5 @@ def test_the_rest_is_what_no_whole_block_holds(where, rest):
     noted = search.NotedPolicy(policy)
     for size in (1, 31, 32, 33):
         prefix = tuple(map(ord, "|" + "a" * (size - 1)))
-        asyncio.run(noted.sample(prefix, seed=0, temperature=1.0, max_tokens=5))
+        asyncio.run(noted.sample(prefix, Sampling(temperature=1.0, max_tokens=5)))
     assert noted.rest() == rest

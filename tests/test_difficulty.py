@@ -1,10 +1,10 @@
-"""Quintiles by hand and against sorting; Wilson against its defining equation."""
+"""Quintiles by hand and against sorting."""
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
 
-from tts.analysis.difficulty import by_quintile, edges, expected_misplaced, place, power, quintiles, wilson
+from tts.analysis.difficulty import by_quintile, edges, expected_misplaced, power, quintiles
+from tts.compute_optimal import place
 from tts.errors import InputError
 
 
@@ -55,20 +55,6 @@ def test_more_samples_misplace_fewer():
     few, many = (expected_misplaced(rate, samples, draws=50) for samples in (4, 1024))
     assert few > many
     assert expected_misplaced(np.repeat([0.0, 1.0], 50), 8) == 0  # nothing is uncertain: the lots are the same
-
-
-@pytest.mark.parametrize(("right", "total"), [(0, 7), (3, 10), (40, 40), (17, 100)])
-@pytest.mark.parametrize("level", [0.9, 0.95])
-def test_wilson_against_scipy(right, total, level):
-    share, low, high = wilson(right, total, level=level)
-    expected = binomtest(right, total).proportion_ci(level, method="wilson")
-    assert share == right / total
-    assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-12)
-
-
-def test_wilson_of_no_problems():
-    with pytest.raises(InputError, match="a quintile has no problems"):
-        wilson(np.array([1, 0]), np.array([3, 0]))
 
 
 def test_accuracy_by_quintile():

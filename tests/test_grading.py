@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from tts.analysis.grading import grade, outcome_shares, returned, score_array, vote_codes
+from tts.analysis.grading import answer_codes, grade, outcome_shares, returned, score_array, vote_codes
 from tts.problems import Problem
 from tts.tree import Search, Solution
 
@@ -30,6 +30,12 @@ def test_outcomes_by_hand():
     assert graded.answer.tolist()[:3] == ["0.5", "\\dfrac12", "2"]
     shares = outcome_shares(graded)
     assert shares.to_dict() == {"right": 3 / 8, "wrong": 1 / 8, "unboxed": 2 / 8, "truncated": 1 / 8, "failed": 1 / 8}
+
+
+def test_answer_codes_by_hand():
+    codes, gold = answer_codes([["x", None, "y", "x"], [None, "z", "z", "w"]], ["y", "q"])
+    assert codes.tolist() == [[0, -1, 1, 0], [-1, 0, 0, 1]]
+    assert gold.tolist() == [1, -2]
 
 
 def test_votes_and_grades_agree():

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from reference import extract_answer, predictions
 
 from tts.answers import canonical_key
 from tts.reductions import reduce_scores
-from reference import extract_answer, predictions
 
 RUNS = Path(__file__).resolve().parents[2] / "shared" / "data" / "reference_runs"
 needs_runs = pytest.mark.skipif(not RUNS.is_dir(), reason=f"needs the reference's runs in {RUNS}")

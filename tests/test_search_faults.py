@@ -23,13 +23,12 @@ from engine_kernel import reply, run
 from fakes import ScriptedPolicy, ScriptedScorer, by_hash, dice
 from jupyter_client.manager import start_new_kernel
 
-from tts.results import collect
-from tts.models.host import running_hosts, stop_hosts
 from tts.errors import EngineError
-from tts.models.open import open_policy
-from tts.policy import Completion
-from tts.models.open import open_prm
+from tts.models.host import running_hosts, stop_hosts
+from tts.models.open import open_policy, open_prm
+from tts.policy import Completion, Sampling
 from tts.problems import Problem, load_problems
+from tts.results import collect
 from tts.results.store import Store
 from tts.strategies import beam_search, dvts
 
@@ -70,8 +69,8 @@ class Policy(ScriptedPolicy):
         )
         self.empty = fault if empty else None
 
-    async def sample(self, prefix, **settings):
-        drawn = await super().sample(prefix, **settings)
+    async def sample(self, prefix, sampling, *, stop=None):
+        drawn = await super().sample(prefix, sampling, stop=stop)
         if self.empty and self.empty.strikes(self.requests[-1][0]):
             return Completion((), "", 0.0, "stop")
         return drawn
@@ -90,7 +89,7 @@ def search(folder, strategy=beam_search, *, policy=None, prm=None, **settings):
     async def main():
         settings_ = {"n": 8, "depth": 8, "patience": 60.0, **settings}
         try:
-            return await runs.search(
+            return await collect.search(
                 PROBLEMS, strategy, policy or Policy(), prm or Scorer(), Store(folder), **settings_
             )
         finally:
@@ -153,8 +152,8 @@ def test_samples_and_scores_have_patience_too(tmp_path):
     def sample_and_score(folder, policy, prm):
         async def main():
             store = Store(folder)
-            samples = await runs.sample(PROBLEMS, policy, store, n=4, patience=1.0)
-            return await runs.score(PROBLEMS, samples, prm, store, patience=1.0)
+            samples = await collect.sample(PROBLEMS, policy, store, n=4, patience=1.0)
+            return await collect.score(PROBLEMS, samples, prm, store, patience=1.0)
 
         return asyncio.run(main())
 
@@ -218,12 +217,12 @@ def decided(searches):
 
 CELLS = """
 import asyncio
-from test_search_faults import beam_search, decided, load_problems, open_policy, open_prm, runs, Store
+from test_search_faults import beam_search, decided, load_problems, open_policy, open_prm, collect, Sampling, Store
 problems = load_problems("tiny/dev", n=24)
 policy, prm = open_policy("policy-xs", engine="transformers"), open_prm("prm", engine="transformers")
 async def search(folder):
-    settings = dict(n=8, depth=8, max_tokens=200, concurrency=2)
-    return await runs.search(problems, beam_search, policy, prm, Store(folder), **settings)
+    settings = dict(n=8, depth=8, sampling=Sampling(max_tokens=200), concurrency=2)
+    return await collect.search(problems, beam_search, policy, prm, Store(folder), **settings)
 """
 
 
@@ -271,8 +270,8 @@ def test_killed_engine_in_the_middle_of_a_search(tmp_path, monkeypatch):
         policy, prm = open_policy("policy-xs", engine="vllm"), open_prm("prm", engine="transformers")
 
         async def search(folder):
-            settings = {"n": 16, "depth": 8, "max_tokens": 200, "concurrency": 4}
-            return await runs.search(problems, beam_search, policy, prm, Store(folder), **settings)
+            settings = {"n": 16, "depth": 8, "sampling": Sampling(max_tokens=200), "concurrency": 4}
+            return await collect.search(problems, beam_search, policy, prm, Store(folder), **settings)
 
         disturbed, undisturbed = tmp_path / "disturbed", tmp_path / "undisturbed"
         killer = asyncio.create_task(kill_when_something_is_stored(disturbed))

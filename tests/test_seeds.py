@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import numpy as np
+
 from tts.seeds import node_seed, sample_seed
 
 
@@ -30,6 +32,12 @@ def test_63_bits_and_all_different():
 
 def test_path_may_be_a_list_as_json_gives_it_back():
     assert node_seed(0, "p", "dvts", 4, [0, 1]) == node_seed(0, "p", "dvts", 4, (0, 1))
+
+
+def test_numpys_whole_numbers_are_whole_numbers():
+    one, four = np.int64(1), np.int32(4)
+    assert sample_seed(one, "p", four) == sample_seed(1, "p", 4)
+    assert node_seed(one, "p", "dvts", four, (one, 0)) == node_seed(1, "p", "dvts", 4, (1, 0))
 
 
 def test_the_same_in_a_process_with_another_hash_seed():

@@ -169,7 +169,7 @@ def test_several_processes_append_whole_records(tmp_path):
 # A real run of tts.results.collect.sample with a scripted policy that notes each completion that it makes.
 RUN = """
 import asyncio, hashlib, sys
-from tts.policy import Completion
+from tts.policy import Completion, Sampling
 from tts.problems import Problem
 from tts.results.collect import sample
 from tts.results.store import Store
@@ -179,13 +179,13 @@ class Scripted:
     prompt_settings, provenance = {}, {"engine": "scripted"}
     def prompt(self, problem):
         return (1, 2)
-    async def sample(self, prefix, *, seed, temperature, top_p=1.0, max_tokens, stop=None):
+    async def sample(self, prefix, sampling, *, stop=None):
         await asyncio.sleep(0.01)
-        digest = hashlib.sha256(str(seed).encode()).hexdigest()
+        digest = hashlib.sha256(str(sampling.seed).encode()).hexdigest()
         return Completion(tuple(range(int(digest[:2], 16) % 9 + 1)), f"answer {digest}", -1.5, "end")
 
 problems = [Problem(id=f"p{i}", text=f"{i}?", answer=str(i)) for i in range(60)]
-asyncio.run(sample(problems, Scripted(), Store(sys.argv[1]), n=4, max_tokens=16, concurrency=4))
+asyncio.run(sample(problems, Scripted(), Store(sys.argv[1]), n=4, sampling=Sampling(max_tokens=16), concurrency=4))
 """
 
 

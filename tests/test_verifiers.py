@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from tts.errors import InputError
 from tts.analysis.verifiers import (
     auc,
     blurred,
@@ -14,6 +13,7 @@ from tts.analysis.verifiers import (
     until_error,
     within_auc,
 )
+from tts.errors import InputError
 
 NAN = float("nan")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Literal, Protocol
 
 from tts.errors import InputError, check_counts
@@ -26,11 +27,13 @@ class Sampling:
     seed: int = 0  # of a run; each request's own seed is hashed from it (tts.seeds)
 
     def __post_init__(self):
-        if not self.temperature >= 0:
+        if not 0 <= self.temperature < float("inf"):
             raise InputError(f"temperature is {self.temperature}: it must be 0 (greedy) or more")
         if not 0 < self.top_p <= 1:
             raise InputError(f"top_p is {self.top_p}: it must be above 0 and at most 1")
         check_counts(max_tokens=self.max_tokens)
+        if not isinstance(self.seed, Integral):
+            raise InputError(f"seed is {self.seed!r}: it must be a whole number")
 
 
 @dataclass(frozen=True)

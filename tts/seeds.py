@@ -28,5 +28,5 @@ def node_seed(seed: int, problem_id: str, strategy: str, n: int, path: Sequence[
 
 def _digest(*parts: str | int | list[int]) -> int:
     """The first 63 bits of the SHA-256 of the parts as JSON, which keeps ("1", 2) and ("12",) apart."""
-    text = json.dumps(parts, ensure_ascii=True, separators=(",", ":"))
+    text = json.dumps(parts, ensure_ascii=True, separators=(",", ":"), default=int)  # int: numpy's whole numbers
     return int.from_bytes(hashlib.sha256(text.encode("ascii")).digest()[:8], "big") >> 1

@@ -78,7 +78,7 @@ class Search:
 
     def to_dict(self) -> dict[str, object]:
         """As plain JSON data."""
-        return msgspec.to_builtins(self)
+        return msgspec.to_builtins(self, enc_hook=lambda number: number.item())  # a scorer may return numpy's numbers
 
     @classmethod
     def from_dict(cls, record: dict[str, object]) -> Search:
@@ -260,9 +260,9 @@ def split_steps(text: str) -> list[str]:
 
 
 async def score_whole(prm: StepScorer, problem: Problem, steps: Sequence[str]) -> list[float]:
-    """The scores of a whole solution; none where it is longer than the scorer's context."""
+    """The scores of a whole solution; none where it is blank or longer than the scorer's context."""
     try:
-        return await prm.score(problem.text, steps)
+        return await prm.score(problem.text, steps) if steps else []
     except ContextExceeded:
         return []
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..verifiers import auc, calibration_error, finds_error, until_error
+from ..analysis.verifiers import auc, calibration_error, finds_error, until_error
 from . import MODELS
 from .checker import check, content, solved, steps_of
 from .hub import load

@@ -1,17 +1,19 @@
-"""Runs: what is stored is not made again, what fails is tried again, what was finished stays."""
+"""Collecting: what is stored is not made again, what fails is tried again, what was finished stays."""
 
 import asyncio
+import json
 
 import pandas as pd
 import pytest
+from fakes import with_sampling
 
-from tts.results import collect
-from tts.errors import ContextExceeded, EngineError, InputError
-from tts.policy import Completion
-from tts.problems import Problem
-from tts.results.store import Store
-from tts.strategies import beam_search, dvts
 from tts.analysis.cost import Usage
+from tts.errors import ContextExceeded, EngineError, InputError
+from tts.policy import Completion, Sampling
+from tts.problems import Problem
+from tts.results import collect
+from tts.results.store import Store, settings_hash
+from tts.strategies import beam_search, best_of_n, dvts, majority
 
 PROBLEMS = [Problem(id=f"p{i}", text=f"{i} + 1?", answer=str(i + 1)) for i in range(6)]
 
@@ -28,17 +30,18 @@ class Scripted:
     def prompt(self, problem):
         return (int(problem[0]),)
 
-    async def sample(self, prefix, *, seed, temperature, top_p=1.0, max_tokens, stop=None):
+    async def sample(self, prefix, sampling, *, stop=None):
         await asyncio.sleep(0)
-        self.calls.append((prefix[0], seed))
+        self.calls.append((prefix[0], sampling.seed))
         if self.fail.get(prefix[0], 0) > 0:
             self.fail[prefix[0]] -= 1
             raise EngineError("the engine died")
-        return Completion((1, 2, 3), f"seed {seed}", -0.5, "end" if seed % 2 else "length")
+        return Completion((1, 2, 3), f"seed {sampling.seed}", -0.5, "end" if sampling.seed % 2 else "length")
 
 
 def sample(policy, folder, problems=PROBLEMS, *, n=3, **settings):
-    return asyncio.run(runs.sample(problems, policy, Store(folder), n=n, max_tokens=8, **settings))
+    settings = with_sampling(max_tokens=8, **settings)
+    return asyncio.run(collect.sample(problems, policy, Store(folder), n=n, **settings))
 
 
 def test_one_row_a_sample_in_order(tmp_path):
@@ -110,6 +113,51 @@ def test_a_problem_that_fails_twice_stays_in_the_table_and_is_tried_by_the_next_
     assert again.equals(sample(Scripted(), tmp_path / "undisturbed"))
 
 
+def test_samples_are_those_of_majority(tmp_path):
+    """Drawn in two runs, the second from where the first has ended: what strategies.majority draws in one."""
+    sample(Scripted(), tmp_path, n=2, seed=7)
+    stored = sample(Scripted(), tmp_path, n=5, seed=7)
+    for problem in PROBLEMS:
+        whole = asyncio.run(majority(problem, Scripted(), n=5, sampling=Sampling(max_tokens=8, seed=7)))
+        rows = stored[stored.problem == problem.id]
+        for name in ("text", "tokens", "logprob", "finish"):
+            assert rows[name].tolist() == [getattr(found, name) for found in whole.solutions]
+
+
+def test_a_hole_is_filled_and_nothing_stored_is_lost(tmp_path):
+    """Of problem 0 sample 1 has failed and sample 2 is stored: all from 1 on is drawn, and the stored 2 stays."""
+    sample(Scripted(), tmp_path, PROBLEMS[:1], n=1)
+    [path] = tmp_path.glob("samples/*/records.jsonl")
+    kept, settings = path.read_bytes(), json.loads((path.parent / "settings.json").read_text())
+    table = Store(tmp_path).table("samples", settings)
+    first = table.read()[PROBLEMS[0].hash, 0]
+    failed = {"key": [PROBLEMS[0].hash, 1], "problem": "p0", "finish": "failed", "error": "the engine died"}
+    table.append([failed, first | {"key": [PROBLEMS[0].hash, 2], "text": "kept"}])
+    stored = path.read_bytes()
+
+    policy = Scripted()
+    found = sample(policy, tmp_path, PROBLEMS[:1], n=4)
+    undisturbed = sample(Scripted(), tmp_path / "undisturbed", PROBLEMS[:1], n=4)
+    assert found.text.tolist() == [*undisturbed.text[:2], "kept", undisturbed.text[3]]
+    assert found.error.isna().all()
+    assert path.read_bytes().startswith(stored)
+    assert stored.startswith(kept)
+    assert sample(policy, tmp_path, PROBLEMS[:1], n=4).equals(found)
+    assert len(policy.calls) == 3, "the next run finds all of them"
+
+
+def test_a_failure_while_samples_are_added_leaves_the_first_ones(tmp_path):
+    small = sample(Scripted(), tmp_path, n=2)
+    more = sample(Scripted(fail={2: 99}), tmp_path, n=4)
+    first = more[more["index"] < 2]
+    assert first.text.tolist() == small.text.tolist()
+    assert first.error.isna().all()
+    assert more[more.finish == "failed"][["problem", "index"]].values.tolist() == [["p2", 2], ["p2", 3]]
+    policy = Scripted()
+    assert sample(policy, tmp_path, n=4).equals(sample(Scripted(), tmp_path / "undisturbed", n=4))
+    assert [problem for problem, _ in policy.calls] == [2, 2]
+
+
 def test_an_engine_that_fails_from_the_start_stops_the_run(tmp_path):
     policy = Scripted(fail=dict.fromkeys(range(6), 99))
     with pytest.raises(EngineError, match=r"first 3 problems failed \(the engine died\); what is stored is kept"):
@@ -121,14 +169,16 @@ def test_an_interrupted_run_keeps_what_was_finished(tmp_path):
     class Slow(Scripted):
         hangs = False
 
-        async def sample(self, prefix, **settings):
+        async def sample(self, prefix, sampling, *, stop=None):
             if prefix[0] == 4:
                 self.hangs = True
                 await asyncio.sleep(3600)
-            return await super().sample(prefix, **settings)
+            return await super().sample(prefix, sampling)
 
     async def interrupted():
-        task = asyncio.create_task(runs.sample(PROBLEMS, slow, Store(tmp_path), n=3, max_tokens=8, concurrency=1))
+        task = asyncio.create_task(
+            collect.sample(PROBLEMS, slow, Store(tmp_path), n=3, sampling=Sampling(max_tokens=8), concurrency=1)
+        )
         while not slow.hangs:
             await asyncio.sleep(0.001)
         task.cancel()
@@ -176,7 +226,7 @@ def samples_of(*texts):
 
 
 def score(samples, scorer, folder):
-    return asyncio.run(runs.score(PROBLEMS[:2], samples, scorer, Store(folder)))
+    return asyncio.run(collect.score(PROBLEMS[:2], samples, scorer, Store(folder)))
 
 
 def test_equal_solutions_are_scored_once_and_every_sample_gets_its_scores(tmp_path):
@@ -190,6 +240,15 @@ def test_equal_solutions_are_scored_once_and_every_sample_gets_its_scores(tmp_pa
     assert again.calls == []
     score(samples_of("ccc", "new"), again, tmp_path)
     assert [steps for _, steps in again.calls] == [("new",)] * 2
+
+
+def test_scores_are_those_of_best_of_n(tmp_path):
+    samples = sample(Scripted(), tmp_path)
+    scored = asyncio.run(collect.score(PROBLEMS, samples, Scorer(), Store(tmp_path)))
+    for problem in PROBLEMS:
+        whole = asyncio.run(best_of_n(problem, Scripted(), Scorer(), n=3, sampling=Sampling(max_tokens=8)))
+        rows = scored[scored.problem == problem.id]
+        assert rows.scores.tolist() == [found.scores for found in whole.solutions]
 
 
 def test_what_has_no_score_says_why(tmp_path):
@@ -206,8 +265,8 @@ def test_a_scorer_that_fails_is_asked_again(tmp_path):
 
 
 def search(policy, folder, strategy=beam_search, **settings):
-    run = runs.search(PROBLEMS, strategy, policy, Scorer(), Store(folder), max_tokens=99, depth=3, **settings)
-    return asyncio.run(run)
+    settings = with_sampling(max_tokens=99, **settings)
+    return asyncio.run(collect.search(PROBLEMS, strategy, policy, Scorer(), Store(folder), depth=3, **settings))
 
 
 @pytest.mark.parametrize("strategy", [beam_search, dvts])
@@ -217,6 +276,53 @@ def test_searches_are_stored_whole_and_made_once(tmp_path, strategy):
     assert all(found.nodes for found in first)
     policy = Scripted()
     assert search(policy, tmp_path, strategy, n=4, width=2) == first
+    assert policy.calls == []
+
+
+def test_the_key_of_a_sample_is_for_ever(tmp_path):
+    """If this fails, stored samples are no longer found: change the code back, not the numbers."""
+    sample(Scripted(), tmp_path)
+    assert [path.name for path in tmp_path.glob("samples/*")] == ["d31ba0c0a569c2d7"]
+
+
+KEY = {"n": 4, "width": 2}
+
+
+def tables(folder):
+    """The settings of all tables of searches by their hash."""
+    return {path.parent.name: json.loads(path.read_text()) for path in folder.glob("searches/*/settings.json")}
+
+
+def test_the_key_of_a_search_is_for_ever(tmp_path):
+    """If this fails, stored searches are no longer found: change the code back, not the numbers."""
+    search(Scripted(), tmp_path, **KEY)
+    search(Scripted(), tmp_path, **KEY, lookahead=0, drop_duplicates=False)  # the defaults have no place in it
+    [(name, settings)] = tables(tmp_path).items()
+    assert settings == {
+        "policy": "f00d",
+        "prompt": {"system": ""},
+        "temperature": 0.8,
+        "top_p": 1.0,
+        "max_tokens": 99,
+        "seed": 0,
+        "strategy": "beam_search",
+        "prm": "beef",
+        "n": 4,
+        "width": 2,
+        "depth": 3,
+    }
+    assert name == settings_hash(settings) == "968f42aa4b517626"
+
+
+@pytest.mark.parametrize("change", [{"lookahead": 1}, {"lookahead": 2}, {"drop_duplicates": True}])
+def test_other_settings_of_a_search_are_in_its_key(tmp_path, change):
+    search(Scripted(), tmp_path, **KEY)
+    [plain] = tables(tmp_path)
+    search(Scripted(), tmp_path, **KEY, **change)
+    [(_, settings)] = ((name, found) for name, found in tables(tmp_path).items() if name != plain)
+    assert settings == tables(tmp_path)[plain] | change
+    policy = Scripted()
+    search(policy, tmp_path, **KEY, **change)
     assert policy.calls == []
 
 
@@ -239,10 +345,6 @@ def test_a_failed_search_stays_in_its_place(tmp_path):
     [
         ({"n": 0}, "n is 0: it must be a whole number, 1 or more"),
         ({"concurrency": 0}, "concurrency is 0"),
-        ({"temperature": -0.1}, "temperature is -0.1"),
-        ({"temperature": float("nan")}, "temperature is nan"),
-        ({"top_p": 0.0}, "top_p is 0.0"),
-        ({"top_p": 1.5}, "top_p is 1.5"),
     ],
 )
 def test_bad_settings_before_any_call(tmp_path, change, message):
@@ -260,11 +362,11 @@ class Hanging(Scripted):
         super().__init__()
         self.hangs = hangs
 
-    async def sample(self, prefix, *, seed, temperature, top_p=1.0, max_tokens, stop=None):
+    async def sample(self, prefix, sampling, *, stop=None):
         if prefix[0] == 2 and self.hangs:
             self.hangs -= 1
             await asyncio.Event().wait()
-        return await super().sample(prefix, seed=seed, temperature=temperature, max_tokens=max_tokens)
+        return await super().sample(prefix, sampling)
 
 
 def test_a_request_that_hangs_is_tried_again(tmp_path):

@@ -1,28 +1,13 @@
-"""The compute-optimal choice against hand-worked tables, and the deployable form on scripted models."""
-
-import asyncio
+"""The compute-optimal choice against hand-worked tables, and how its intervals cover."""
 
 import numpy as np
 import pytest
-from fakes import PROBLEM, ScriptedPolicy, ScriptedScorer, by_hash, dice
 from scipy.stats import norm
 
-from tts.errors import InputError
-from tts.optimal import (
-    METHODS,
-    Plan,
-    best_single,
-    choose,
-    compute_optimal,
-    cross_fitted,
-    fit_plan,
-    in_sample,
-    per_problem,
-    reductions_of,
-    widths_of,
-)
+from tts.analysis.choice import best_single, choose, cross_fitted, fit_plan, in_sample, per_problem
 from tts.analysis.intervals import mean_interval
-from tts.strategies import beam_search, best_of_n, majority
+from tts.compute_optimal import METHODS
+from tts.errors import InputError
 
 QUINTILE = np.repeat([1, 2, 3, 4, 5], 4)
 
@@ -72,77 +57,6 @@ def test_a_method_without_a_budget_is_not_chosen_there():
     for measured in (in_sample, cross_fitted, best_single):
         assert measured(accuracy, QUINTILE).tolist() == [[0.25, 1.0]] * 20
     assert per_problem(accuracy).tolist() == [[0.25, 1.0]] * 20
-
-
-def test_the_lists_of_a_wider_choice():
-    assert widths_of(4, "") == [4]
-    assert widths_of(4, " 2,8 ") == [4, 2, 8]
-    assert widths_of(4, "2, 4") == [4, 2]  # the width itself may be named too
-    assert reductions_of("last", "") == ["last"]
-    assert reductions_of("min", "min, prod, mean") == ["min", "prod", "mean"]
-
-
-@pytest.mark.parametrize(
-    ("read", "text", "message"),
-    [
-        (lambda text: widths_of(4, text), "2, x", 'other_widths is "2, x": give whole numbers'),
-        (lambda text: widths_of(4, text), "2, 0", "of 1 or more"),
-        (lambda text: widths_of(4, text), "2.5", "whole numbers"),
-        (lambda text: widths_of(4, text), "-2", "whole numbers"),
-        (lambda text: widths_of(4, text), "2,", "nothing between two commas"),
-        (lambda text: widths_of(4, text), "2, 8, 2", "other_widths has 2 twice"),
-        (lambda text: reductions_of("last", text), "min, max", "other_reductions has 'max': choose from last, min"),
-        (lambda text: reductions_of("last", text), "min, min", "other_reductions has min twice"),
-        (lambda text: reductions_of("last", text), ",", "nothing between two commas"),
-    ],
-)
-def test_bad_lists_end_in_one_line(read, text, message):
-    with pytest.raises(InputError, match=message) as caught:
-        read(text)
-    assert "\n" not in str(caught.value)
-
-
-def plan(method, *, probe=2):
-    return Plan(probe, (0.8, 0.6, 0.4, 0.2), (4, 8), (("majority", method),) * 5)
-
-
-def run(method, budget):
-    policy = ScriptedPolicy(dice("a\n\n", "b\n\n", "c$", "d$"))
-    prm = ScriptedScorer(by_hash)
-    found = asyncio.run(compute_optimal(PROBLEM, policy, prm, plan=plan(method), budget=budget, seed=1))
-    return found, policy
-
-
-def fresh(strategy, *, n, with_prm=True):
-    policy, prm = ScriptedPolicy(dice("a\n\n", "b\n\n", "c$", "d$")), ScriptedScorer(by_hash)
-    return asyncio.run(strategy(PROBLEM, policy, *[prm] * with_prm, n=n, seed=1))
-
-
-def test_independent_samples_include_the_probe():
-    found, policy = run("best_of_n_weighted", 8)
-    assert found.solutions == fresh(best_of_n, n=8).solutions
-    assert found.generated == policy.generated  # the probe's samples were drawn once
-    voted, _ = run("dvts", 4)  # the plan has majority at this budget
-    assert [s.text for s in voted.solutions] == [s.text for s in fresh(majority, n=4, with_prm=False).solutions]
-    assert voted.scored > 0  # the probe was scored, and that is paid
-
-
-def test_a_search_pays_for_the_probe():
-    found, policy = run("beam_search", 8)
-    alone, probe = fresh(beam_search, n=6), fresh(best_of_n, n=2)
-    assert found.solutions == alone.solutions
-    assert found.generated == alone.generated + probe.generated == policy.generated
-    assert found.scored == alone.scored + probe.scored
-
-
-def test_bad_budgets_before_anything_is_drawn():
-    for budget, message in ((16, "the plan was fitted for 4, 8"), (2, "above the plan's probe")):
-        policy = ScriptedPolicy(dice("c$"))
-        with pytest.raises(InputError, match=message):
-            asyncio.run(
-                compute_optimal(PROBLEM, policy, ScriptedScorer(by_hash), plan=plan("dvts"), budget=budget, seed=0)
-            )
-        assert policy.requests == []
 
 
 def test_a_fitted_plan():
