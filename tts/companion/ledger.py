@@ -7,8 +7,9 @@ are widened after Bonferroni, so that all of them hold at once.
 
 Estimands and criteria were written down before a search was run on the test split and depend on no result.
 
-P problems. ByN maps a budget N to the accuracy of each problem, (P,) of values in [0, 1]; by_n() makes one. A rival is
-a larger policy's greedy decoding: its name and whether it is right on each problem, (P,); None where there is none.
+P problems. ByN maps a budget N to the accuracy of each problem, (P,) of values in [0, 1]; by_n() makes one. quintile is
+that of each problem, (P,) of 1 (easiest) to 5. A rival is a larger policy's greedy decoding: its name and whether it is
+right on each problem, (P,); None where there is none.
 """
 
 from __future__ import annotations
@@ -132,15 +133,12 @@ def _inside(values: np.ndarray, quintile: np.ndarray, q: int) -> np.ndarray:
     return np.where(quintile == q, values, np.nan)
 
 
-# --- Majority voting ----------------------------------------------------------------------------------------------
+# --- Majority voting ---
 
 
 @claim("1a", "above", "05_majority_voting", "Majority voting clearly beats greedy")
 def claim_1a(majority: ByN, greedy: np.ndarray | None) -> Mapping[str, np.ndarray]:
-    """majority at the largest N - greedy of the same policy
-
-    greedy: whether greedy decoding of the same policy is right on each problem, (P,).
-    """
+    """majority at the largest N - greedy of the same policy"""
     if greedy is None:
         raise NotAskedError("greedy decoding of policy_model: name it in greedy_models")
     n = max(majority)
@@ -149,31 +147,22 @@ def claim_1a(majority: ByN, greedy: np.ndarray | None) -> Mapping[str, np.ndarra
 
 @claim("1b", "flat", "05_majority_voting", "It flattens at about N = 64")
 def claim_1b(majority: ByN) -> Mapping[str, np.ndarray]:
-    """majority at 64 - at 32 (at the last doubling where N goes on)
-
-    majority: at 1, 2, 4, ... the largest N.
-    """
+    """majority at 64 - at 32 (at the last doubling where N goes on)"""
     return dict([_last_doubling(majority)])
 
 
-# --- Best-of-N ----------------------------------------------------------------------------------------------------
+# --- Best-of-N ---
 
 
 @claim("2a", "above", "07_best_of_n", "Weighted Best-of-N always beats vanilla")
 def claim_2a(weighted: ByN, vanilla: ByN) -> Mapping[str, np.ndarray]:
-    """weighted - vanilla at N = 4, 16, 64, 256
-
-    The budgets of the writeup that were run, each a part.
-    """
+    """weighted - vanilla at N = 4, 16, 64, 256"""
     return {f"N = {n}": weighted[n] - vanilla[n] for n in (4, 16, 64, 256) if n in weighted}
 
 
 @claim("2b", "above", "07_best_of_n", "... most at large N")
 def claim_2b(weighted: ByN, vanilla: ByN) -> Mapping[str, np.ndarray]:
-    """(weighted - vanilla) at the largest N - the same at N = 4
-
-    Needs an N above 4.
-    """
+    """(weighted - vanilla) at the largest N - the same at N = 4"""
     n = max(weighted)
     if n <= 4:
         raise NotAskedError("n_max above 4")
@@ -182,20 +171,14 @@ def claim_2b(weighted: ByN, vanilla: ByN) -> Mapping[str, np.ndarray]:
 
 @claim("2c", "flat", "07_best_of_n", "Both flatten by the largest N")
 def claim_2c(weighted: ByN, vanilla: ByN) -> Mapping[str, np.ndarray]:
-    """weighted and vanilla, each: the last doubling of N
-
-    Either rule is a part.
-    """
+    """weighted and vanilla, each: the last doubling of N"""
     gains = {name: _last_doubling(curve) for name, curve in (("weighted", weighted), ("vanilla", vanilla))}
     return {f"{name}, {step}": gain for name, (step, gain) in gains.items()}
 
 
 @claim("2d", "below", "07_best_of_n", "Both stay below greedy 8B")
 def claim_2d(weighted: ByN, rival: Rival | None) -> Mapping[str, np.ndarray]:
-    """weighted at the largest N - greedy of the policy that plays 8B
-
-    rival: the third of greedy_models.
-    """
+    """weighted at the largest N - greedy of the policy that plays 8B"""
     name, greedy = _needs_rival(rival, "a third one, which plays 8B")
     n = max(weighted)
     return {f"weighted at N = {n} against greedy {name}": weighted[n] - greedy}
@@ -207,15 +190,12 @@ def _needs_rival(rival: Rival | None, which: str) -> Rival:
     return rival
 
 
-# --- Beam search --------------------------------------------------------------------------------------------------
+# --- Beam search ---
 
 
 @claim("3a", "reaches", "08_beam_search", "Beam search at N = 4 reaches Best-of-N at 16")
 def claim_3a(beam: ByN, weighted: ByN) -> Mapping[str, np.ndarray]:
-    """beam search at 4 - weighted Best-of-N at 16
-
-    Needs N = 16.
-    """
+    """beam search at 4 - weighted Best-of-N at 16"""
     if 16 not in weighted:
         raise NotAskedError("n_max of 16 or more")
     return {"N = 4 against 16": beam[4] - weighted[16]}
@@ -223,45 +203,34 @@ def claim_3a(beam: ByN, weighted: ByN) -> Mapping[str, np.ndarray]:
 
 @claim("3b", "reaches", "08_beam_search", "Beam search reaches greedy 8B at about N = 32")
 def claim_3b(beam: ByN, rival: Rival | None) -> Mapping[str, np.ndarray]:
-    """beam search at 32 (between 16 and 64 in log2 N) - greedy of the policy that plays 8B
-
-    N = 32 is not on the grid: the mean of 16 and 64 is half way between them in log2 N.
-    """
+    """beam search at 32 (between 16 and 64 in log2 N) - greedy of the policy that plays 8B"""
     if 64 not in beam:
         raise NotAskedError("n_max of 64 or more")
     name, greedy = _needs_rival(rival, "a third one, which plays 8B")
+    # N = 32 is not on the grid: the mean of 16 and 64 is half way between them in log2 N.
     return {f"N = 32 (interpolated) against greedy {name}": (beam[16] + beam[64]) / 2 - greedy}
 
 
-# --- By difficulty; quintile: (P,), 1 easiest ... 5 ---------------------------------------------------------------
+# --- By difficulty; quintile: (P,), 1 easiest ... 5 ---
 
 
 @claim("4a", "above", "09_difficulty", "Beam search gains consistently on quintiles 3-5")
 def claim_4a(beam: ByN, weighted: ByN, quintile: np.ndarray) -> Mapping[str, np.ndarray]:
-    """beam search - weighted Best-of-N, mean over all budgets, in quintiles 3, 4, 5
-
-    Each quintile is a part.
-    """
+    """beam search - weighted Best-of-N, mean over all budgets, in quintiles 3, 4, 5"""
     gain = np.mean([beam[n] - weighted[n] for n in beam], axis=0)
     return {f"quintile {q}": _inside(gain, quintile, q) for q in (3, 4, 5)}
 
 
 @claim("4b", "below", "09_difficulty", "On easy problems at large N beam search is worse than Best-of-N")
 def claim_4b(beam: ByN, weighted: ByN, quintile: np.ndarray) -> Mapping[str, np.ndarray]:
-    """beam search - weighted Best-of-N at the largest N in quintile 1
-
-    Needs two budgets.
-    """
+    """beam search - weighted Best-of-N at the largest N in quintile 1"""
     n = _largest_of_several(beam)
     return {f"quintile 1, N = {n}": _inside(beam[n] - weighted[n], quintile, 1)}
 
 
 @claim("4c", "below", "09_difficulty", "In quintile 2 majority is the worst at every N but the largest")
 def claim_4c(majority: ByN, weighted: ByN, beam: ByN, quintile: np.ndarray) -> Mapping[str, np.ndarray]:
-    """majority - the mean of Best-of-N and beam search, mean over all budgets but the largest, in quintile 2
-
-    Needs two budgets.
-    """
+    """majority - the mean of Best-of-N and beam search, mean over all budgets but the largest, in quintile 2"""
     largest = _largest_of_several(beam)
     smaller = [majority[n] - (weighted[n] + beam[n]) / 2 for n in beam if n < largest]
     return {f"quintile 2, N < {largest}": _inside(np.mean(smaller, axis=0), quintile, 2)}
@@ -269,10 +238,7 @@ def claim_4c(majority: ByN, weighted: ByN, beam: ByN, quintile: np.ndarray) -> M
 
 @claim("4d", "above", "09_difficulty", "In quintile 2 Best-of-N is ahead of beam search at the largest N")
 def claim_4d(weighted: ByN, beam: ByN, quintile: np.ndarray) -> Mapping[str, np.ndarray]:
-    """weighted Best-of-N - beam search at the largest N in quintile 2
-
-    Needs two budgets.
-    """
+    """weighted Best-of-N - beam search at the largest N in quintile 2"""
     n = _largest_of_several(beam)
     return {f"quintile 2, N = {n}": _inside(weighted[n] - beam[n], quintile, 2)}
 
@@ -283,47 +249,35 @@ def _largest_of_several(curve: ByN) -> int:
     return max(curve)
 
 
-# --- Diversity ----------------------------------------------------------------------------------------------------
+# --- Diversity ---
 
 
 @claim("5", "below", "08_collapse", "Beam search loses diversity: the tree collapses")
 def claim_5(beam: ByN, independent: ByN) -> Mapping[str, np.ndarray]:
-    """distinct solutions among N = largest, as a share of N: beam search - independent samples
-
-    Both map N to the number of different solutions of each problem, (P,).
-    """
+    """distinct solutions among N = largest, as a share of N: beam search - independent samples"""
     n = max(beam)
     return {f"N = {n}": (beam[n] - independent[n]) / n}
 
 
-# --- DVTS ---------------------------------------------------------------------------------------------------------
+# --- DVTS ---
 
 
 @claim("6a", "above", "10_all_methods", "Beam search is better at small N")
 def claim_6a(beam: ByN, dvts: ByN) -> Mapping[str, np.ndarray]:
-    """beam search - DVTS at N = 4 and 16
-
-    Each budget is a part.
-    """
+    """beam search - DVTS at N = 4 and 16"""
     return {f"N = {n}": beam[n] - dvts[n] for n in beam if n <= 16}
 
 
 @claim("6b", "above", "10_all_methods", "DVTS is better at large N")
 def claim_6b(beam: ByN, dvts: ByN) -> Mapping[str, np.ndarray]:
-    """DVTS - beam search at the largest N
-
-    Large is 64 or more.
-    """
+    """DVTS - beam search at the largest N"""
     n = _large(beam)
     return {f"N = {n}": dvts[n] - beam[n]}
 
 
 @claim("6c", "above", "11_difficulty", "DVTS gains on easy and medium problems at large N")
 def claim_6c(beam: ByN, dvts: ByN, quintile: np.ndarray) -> Mapping[str, np.ndarray]:
-    """DVTS - beam search at the largest N in quintiles 1, 2, 3
-
-    Each quintile is a part; large is 64 or more.
-    """
+    """DVTS - beam search at the largest N in quintiles 1, 2, 3"""
     n = _large(beam)
     return {f"quintile {q}, N = {n}": _inside(dvts[n] - beam[n], quintile, q) for q in (1, 2, 3)}
 
@@ -334,15 +288,13 @@ def _large(curve: ByN) -> int:
     return max(curve)
 
 
-# --- The compute-optimal choice -----------------------------------------------------------------------------------
+# --- The compute-optimal choice ---
 
 
 @claim("7", "above", "12_compute_optimal", "Compute-optimal beats each single method")
 def claim_7(compute_optimal: ByN, best_single: ByN) -> Mapping[str, np.ndarray]:
-    """compute-optimal, chosen on one fold and measured on the other - the best single method, chosen likewise
-
-    Each budget is a part; deviations are widened, because other problems would have led to other choices.
-    """
+    """compute-optimal, chosen on one fold and measured on the other - the best single method, chosen likewise"""
+    # Other problems would have led to other choices.
     gain = np.stack([compute_optimal[n] - best_single[n] for n in compute_optimal], axis=1)
     widened = allow_for_choice(gain).T
     return {f"N = {n}": values for n, values in zip(compute_optimal, widened, strict=True)}
@@ -358,24 +310,18 @@ def allow_for_choice(gain: np.ndarray) -> np.ndarray:
     return mean + 2**0.5 * (gain - mean)
 
 
-# --- Larger models ------------------------------------------------------------------------------------------------
+# --- Larger models ---
 
 
 @claim("8a", "above", "02_headline", "1B with compute-optimal passes 8B")
 def claim_8a(policy: str, compute_optimal: ByN, rival: Rival | None) -> Mapping[str, np.ndarray]:
-    """compute-optimal at the largest N - greedy of policy 8B
-
-    policy: the first policy's name.
-    """
+    """compute-optimal at the largest N - greedy of policy 8B"""
     return _passes(policy, compute_optimal, _needs_rival(rival, "a third one, which plays 8B"))
 
 
 @claim("8b", "above", "13_second_policy", "3B with compute-optimal passes 70B")
 def claim_8b(policy: str, compute_optimal: ByN, rival: Rival | None) -> Mapping[str, np.ndarray]:
-    """second policy: compute-optimal at its largest N - greedy of the policy that plays 70B
-
-    policy: the second policy's name.
-    """
+    """second policy: compute-optimal at its largest N - greedy of the policy that plays 70B"""
     return _passes(policy, compute_optimal, _needs_rival(rival, "a fourth one, which plays 70B"))
 
 
