@@ -38,7 +38,7 @@ async def published(
     prm: StepScorer,
     *,
     n: int,
-    width: int = DEFAULTS["width"],
+    beam_width: int = DEFAULTS["beam_width"],
     depth: int = DEFAULTS["depth"],
     sampling: Sampling = Sampling(),
 ) -> list[Search]:
@@ -46,10 +46,12 @@ async def published(
 
     prm is to compute every score anew (open_prm's prefix_cache=False does not go that far: scores are remembered).
     """
-    trees = plant(problems, strategy, policy, prm, n=n, width=width, depth=depth, sampling=sampling)
+    trees = plant(problems, strategy, policy, prm, n=n, beam_width=beam_width, depth=depth, sampling=sampling)
     found: list[Search] = []
     for start in range(0, len(trees), BATCH[strategy]):
-        found += await _together(trees[start : start + BATCH[strategy]], width, depth, score_prefixes, goes_on=True)
+        found += await _together(
+            trees[start : start + BATCH[strategy]], beam_width, depth, score_prefixes, goes_on=True
+        )
     return found
 
 
@@ -60,13 +62,13 @@ async def lock_step(
     prm: StepScorer,
     *,
     n: int,
-    width: int = DEFAULTS["width"],
+    beam_width: int = DEFAULTS["beam_width"],
     depth: int = DEFAULTS["depth"],
     sampling: Sampling = Sampling(),
 ) -> list[Search]:
     """A search for each problem, as tts.strategies makes them but with a barrier after each half of a step."""
-    trees = plant(problems, strategy, policy, prm, n=n, width=width, depth=depth, sampling=sampling)
-    return await _together(trees, width, depth, score_new_steps, goes_on=False)
+    trees = plant(problems, strategy, policy, prm, n=n, beam_width=beam_width, depth=depth, sampling=sampling)
+    return await _together(trees, beam_width, depth, score_new_steps, goes_on=False)
 
 
 def plant(

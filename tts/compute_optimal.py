@@ -50,7 +50,7 @@ async def compute_optimal(
     *,
     plan: Plan,
     budget: int,
-    width: int = 4,
+    beam_width: int = 4,
     depth: int = 40,
     reduction: str = "last",
     sampling: Sampling = Sampling(),
@@ -65,7 +65,7 @@ async def compute_optimal(
         raise InputError(f"budget is {budget}: it must be above the plan's probe, {plan.probe} samples")
     plan.method(1.0, budget)  # what is wrong is said before anything is drawn
     reduce_scores([1.0], reduction)
-    check_counts(width=width, depth=depth)
+    check_counts(beam_width=beam_width, depth=depth)
 
     # 1. Draw plan.probe samples and score them; their mean final score is the difficulty, no label is used.
     probe = await strategies.best_of_n(problem, policy, prm, n=plan.probe, sampling=sampling)
@@ -75,7 +75,9 @@ async def compute_optimal(
     method = plan.method(ease, budget)
     if method in ("beam_search", "dvts"):
         search = {"beam_search": strategies.beam_search, "dvts": strategies.dvts}[method]
-        found = await search(problem, policy, prm, n=budget - plan.probe, width=width, depth=depth, sampling=sampling)
+        found = await search(
+            problem, policy, prm, n=budget - plan.probe, beam_width=beam_width, depth=depth, sampling=sampling
+        )
         return replace(found, generated=found.generated + probe.generated, scored=found.scored + probe.scored)
     if method == "majority":
         rest = await strategies.majority(problem, policy, n=budget, first=plan.probe, sampling=sampling)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -18,11 +18,10 @@ from tts.policy import Policy, Sampling
 from tts.prm import StepScorer
 from tts.problems import Problem
 from tts.results import collect
+from tts.results.collect import Strategy, name_of
 from tts.results.store import Store
 from tts.strategies import beam_search, dvts
 from tts.tree import Search
-
-Strategy = Callable[..., Awaitable[Search]]
 
 
 def seeds_to(n_max: int, *, seed: int, n_seeds: int, seeds_n_max: int) -> dict[int, int]:
@@ -77,28 +76,13 @@ async def searches_of(
     *,
     n: int,
     seeds: Mapping[int, int],
-    width: int = 4,
-    depth: int = 40,
-    lookahead: int = 0,
-    drop_duplicates: bool = False,
     sampling: Sampling = Sampling(),
     concurrency: int = 64,
 ) -> list[list[Search | None]]:
     """The searches at budget n: one list a seed that goes so far, the first seed first; in it one search a problem."""
     return [
         await collect.search(
-            problems,
-            strategy,
-            policy,
-            prm,
-            store,
-            n=n,
-            width=width,
-            depth=depth,
-            lookahead=lookahead,
-            drop_duplicates=drop_duplicates,
-            sampling=replace(sampling, seed=seed),
-            concurrency=concurrency,
+            problems, strategy, policy, prm, store, n=n, sampling=replace(sampling, seed=seed), concurrency=concurrency
         )
         for seed, n_max in seeds.items()
         if n <= n_max
@@ -212,10 +196,6 @@ async def sweep(
     seeds: Mapping[int, int],
     n_difficulty: int = 0,
     strategies: Sequence[Strategy] = (beam_search, dvts),
-    width: int = 4,
-    depth: int = 40,
-    lookahead: int = 0,
-    drop_duplicates: bool = False,
     reduction: str = "last",
     keep_trees: bool = True,
     sampling: Sampling = Sampling(),
@@ -223,19 +203,14 @@ async def sweep(
 ) -> Sweep:
     """Make what is not stored yet, and return all of it. Closes policy and PRM.
 
-    seeds: see seeds_to; the seed in sampling is not used. n_difficulty: samples a problem of the first seed beyond its
+    seeds: see seeds_to; the seed in sampling is not used. strategies: functools.partial sets what they have beside n
+    and sampling (tts.results.collect.search). n_difficulty: samples a problem of the first seed beyond its
     N that only the difficulty is estimated from, so that no problem is called easy for the luck of the samples that are
     graded. keep_trees=False forgets the trees once their solutions are graded: they take most of the memory.
     """
     check_counts(0, n_difficulty=n_difficulty)
     first_seed, n_max = next(iter(seeds.items()))
     drawing = {"sampling": sampling, "concurrency": concurrency}
-    searching = drawing | {
-        "width": width,
-        "depth": depth,
-        "lookahead": lookahead,
-        "drop_duplicates": drop_duplicates,
-    }
     drawn = {**seeds, first_seed: n_max + n_difficulty}
     first, *others = await samples_of(problems, policy, prm, store, seeds=drawn, **drawing)
     made = Sweep(
@@ -248,14 +223,15 @@ async def sweep(
         searches={},
     )
     for strategy in strategies:
-        readings = {strategy.__name__: None} | ({"dvts_best": best_only} if strategy is dvts else {})
+        name = name_of(strategy)
+        readings = {name: None} | ({"dvts_best": best_only} if name == "dvts" else {})
         for n in made.budgets:
-            found = await searches_of(problems, strategy, policy, prm, store, n=n, seeds=seeds, **searching)
-            for name, read in readings.items():
+            found = await searches_of(problems, strategy, policy, prm, store, n=n, seeds=seeds, **drawing)
+            for reading, read in readings.items():
                 tables = [grade_searches(of_seed, problems, read=read) for of_seed in found]
-                made.solutions.setdefault(name, {})[n] = tables
+                made.solutions.setdefault(reading, {})[n] = tables
             if keep_trees:
-                made.searches.setdefault(strategy.__name__, {})[n] = found[0]
+                made.searches.setdefault(name, {})[n] = found[0]
     await policy.close()
     await prm.close()
     return made

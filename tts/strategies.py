@@ -1,8 +1,8 @@
 """Four ways to spend N solutions on one problem: majority, Best-of-N, beam search, diverse verifier tree search (DVTS).
 
 Each is an async function over one problem that awaits `policy.sample` and `prm.score` and is otherwise the pseudocode
-of the writeup and of arXiv 2408.03314 (N is `n`, M is `width`). Run many problems at once as tasks: the engine batches
-whatever is waiting, so nothing is batched here and no problem waits for another.
+of the writeup and of arXiv 2408.03314 (N is `n`, M is `beam_width`). Run many problems at once as tasks: the engine
+batches whatever is waiting, so nothing is batched here and no problem waits for another.
 
 Rules that hold for all of them:
 - A step ends at a blank line; white space alone is no step (tts.tree).
@@ -82,7 +82,7 @@ async def beam_search(
     prm: StepScorer,
     *,
     n: int,
-    width: int = 4,
+    beam_width: int = 4,
     depth: int = 40,
     lookahead: int = 0,
     drop_duplicates: bool = False,
@@ -93,8 +93,8 @@ async def beam_search(
     A finished solution leaves the beam and counts towards N: it does not compete for places, and long solutions keep
     theirs. Exactly N come back unless depth (in steps), tokens or context end the search; `ended` then says which.
 
-    M = width need not divide N: children are spread evenly over the parents, the best parents get one more, and below
-    2 M there is one parent. Where fewer are left than are to be kept, they share the N - f children.
+    M need not divide N: children are spread evenly over the parents, the best parents get one more, and below 2 M there
+    is one parent. Where fewer are left than are to be kept, they share the N - f children.
     lookahead: rank a child by the score this many greedy steps later, 0 by its own.
     drop_duplicates: drop an unfinished child that repeats a sibling; a finished one is a vote and stays.
     """
@@ -104,7 +104,7 @@ async def beam_search(
         policy=policy,
         prm=prm,
         n=n,
-        width=width,
+        beam_width=beam_width,
         depth=depth,
         lookahead=lookahead,
         drop_duplicates=drop_duplicates,
@@ -127,7 +127,7 @@ async def beam_search(
             break
 
         # 4. Keep the best floor((N - f) / M) of the unfinished, at least one.
-        kept = tree.keep(unfinished, max(1, (n - len(finished)) // width))
+        kept = tree.keep(unfinished, max(1, (n - len(finished)) // beam_width))
 
     return tree.result(finished, [ended])
 
@@ -138,7 +138,7 @@ async def dvts(
     prm: StepScorer,
     *,
     n: int,
-    width: int = 4,
+    beam_width: int = 4,
     depth: int = 40,
     lookahead: int = 0,
     drop_duplicates: bool = False,
@@ -148,8 +148,8 @@ async def dvts(
     """Diverse verifier tree search: N / M independent trees, each a greedy descent by score (the writeup, "DVTS").
 
     Every finished child of a tree's last expansion is a solution, an unfinished one never; siblings=False returns only
-    the best of them. Where M = width does not divide N there are floor(N / M) trees, at least one, and the first ones
-    expand to one child more, N in all. The other settings are those of beam_search.
+    the best of them. Where M does not divide N there are floor(N / M) trees, at least one, and the first ones expand to
+    one child more, N in all. The other settings are those of beam_search.
 
     Below N = 2 M both searches are one tree and, given the same draws, the same one until a first child finishes. Then
     beam search sets that child aside and goes on with the others until it has N; DVTS ends if that child is the best
@@ -161,7 +161,7 @@ async def dvts(
         policy=policy,
         prm=prm,
         n=n,
-        width=width,
+        beam_width=beam_width,
         depth=depth,
         lookahead=lookahead,
         drop_duplicates=drop_duplicates,
@@ -189,6 +189,6 @@ async def dvts(
         return (finished if siblings else tree.keep(finished, 1)), ended
 
     # 1. Divide N into N / M trees, which never meet.
-    widths = divide(n, max(1, n // width))
+    widths = divide(n, max(1, n // beam_width))
     trees = await together(descend(number, width) for number, width in enumerate(widths))
     return tree.result([branch for finished, _ in trees for branch in finished], [ended for _, ended in trees])

@@ -112,14 +112,14 @@ class Tree:
     policy: Policy
     prm: StepScorer
     n: int
-    width: int
+    beam_width: int
     depth: int
     lookahead: int
     drop_duplicates: bool
     sampling: Sampling
 
     def __post_init__(self):
-        check_counts(n=self.n, width=self.width, depth=self.depth)
+        check_counts(n=self.n, beam_width=self.beam_width, depth=self.depth)
         check_counts(0, lookahead=self.lookahead)
         self.prompt = tuple(self.policy.prompt(self.problem.text))
         self.end, self.limit = cut_at(self.policy, self.prompt, self.sampling.max_tokens)

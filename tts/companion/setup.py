@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,14 @@ from tts import experiment
 from tts.analysis.curves import powers_of_four, powers_of_two
 from tts.companion.parameters import check_parameters, figures_folder, load_profile, store_folder
 from tts.errors import InputError, check_counts
-from tts.experiment import Strategy, Sweep, seeds_to
+from tts.experiment import Sweep, seeds_to
 from tts.models.open import open_policy, open_prm
 from tts.plots.style import style
 from tts.policy import Policy, Sampling
 from tts.prm import StepScorer
 from tts.problems import Problem, load_problems
 from tts.reductions import reduce_scores
+from tts.results.collect import Strategy
 from tts.results.store import Store
 from tts.strategies import beam_search, dvts
 
@@ -47,11 +49,10 @@ class Setup:
         """The arguments that everything that samples takes."""
         return {"sampling": self.sampling, "concurrency": self.parameters["concurrency"]}
 
-    @property
-    def searching(self) -> dict[str, object]:
-        """The arguments that everything that searches takes."""
-        names = [name for name in ("width", "depth", "lookahead", "drop_duplicates") if name in self.parameters]
-        return self.drawing | {name: self.parameters[name] for name in names}
+    def bind(self, strategy: Strategy, **changes: object) -> Strategy:
+        """A strategy with this notebook's settings (beam_width, depth, ...), or changes of them."""
+        names = [name for name in ("beam_width", "depth", "lookahead", "drop_duplicates") if name in self.parameters]
+        return partial(strategy, **{name: self.parameters[name] for name in names} | changes)
 
     @property
     def averaged(self) -> str:
@@ -105,10 +106,10 @@ class Setup:
             self.store,
             seeds=seeds or self.seeds,
             n_difficulty=self.parameters.get("n_difficulty", 0),
-            strategies=strategies,
+            strategies=[self.bind(strategy) for strategy in strategies],
             reduction=self.parameters["reduction"],
             keep_trees=keep_trees,
-            **self.searching,
+            **self.drawing,
         )
 
 
@@ -125,7 +126,7 @@ def set_up(parameters: Mapping[str, object]) -> Setup:
     """
     check_parameters(parameters)
     given = {name: parameters[name] for name in load_profile("default") if name in parameters}
-    counts = ("n_max", "second_n_max", "n_difficulty", "probe", "width", "depth", "concurrency")
+    counts = ("n_max", "second_n_max", "n_difficulty", "probe", "beam_width", "depth", "concurrency")
     check_counts(**{name: given[name] for name in counts if name in given})
     check_counts(0, lookahead=given.get("lookahead", 0))
     if "reduction" in given:

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
+from inspect import signature
 
 import pandas as pd
 from tqdm import tqdm
@@ -21,8 +23,11 @@ from tts.results.store import Key, Record, Store, Table
 from tts.strategies import majority
 from tts.tree import Search, score_whole, split_steps, together
 
+Strategy = Callable[..., Awaitable[Search]]  # (problem, policy, prm, *, n, sampling) -> Search
+
 ATTEMPTS = 2  # a problem whose engine call fails is tried once more, then recorded as failed
 GIVE_UP = 3  # so many failed problems with none that succeeded: the engine is broken, not the problem
+STORED_NAMES = {"beam_width": "width"}  # what a setting is called in a key: as when its first searches were stored
 PATIENCE = 1800.0  # seconds that one problem may take before its attempt counts as failed: a hung request must end
 
 
@@ -141,49 +146,31 @@ async def score(
 
 async def search(
     problems: Sequence[Problem],
-    strategy: Callable[..., Awaitable[Search]],
+    strategy: Strategy,
     policy: Policy,
     prm: StepScorer,
     store: Store,
     *,
     n: int,
-    width: int = 4,
-    depth: int = 40,
-    lookahead: int = 0,
-    drop_duplicates: bool = False,
     sampling: Sampling = Sampling(),
     concurrency: int = 64,
     patience: float = PATIENCE,
 ) -> list[Search | None]:
     """One search a problem, in their order; stored ones are read, missing ones made and stored; None is a failed one.
 
-    strategy is tts.strategies.beam_search or dvts; a record holds the whole tree. concurrency: problems in flight.
+    strategy: tts.strategies.beam_search, dvts or another of their kind; functools.partial sets what it has beside n and
+    sampling: partial(beam_search, beam_width=2). A record holds the whole tree. concurrency: problems in flight.
     """
-    check_counts(n=n, width=width, depth=depth, concurrency=concurrency)
-    check_counts(0, lookahead=lookahead)
-    name = strategy.__name__
-    settings = sample_settings(policy, sampling)
-    settings |= {"strategy": name, "prm": prm.fingerprint, "n": int(n), "width": int(width), "depth": int(depth)}
-    # Their defaults have no place in a key, so that searches that were stored before they existed are found.
-    settings |= {"lookahead": int(lookahead)} if lookahead else {}
-    settings |= {"drop_duplicates": True} if drop_duplicates else {}
-    table = store.table("searches", settings)
+    check_counts(n=n, concurrency=concurrency)
+    name = name_of(strategy)
+    settings = sample_settings(policy, sampling) | {"strategy": name, "prm": prm.fingerprint, "n": int(n)}
+    table = store.table("searches", settings | search_settings(strategy))
     stored = table.read()
     wanted = {problem: [(problem.hash,)] for problem in problems}
     todo = {problem: 1 for problem, [key] in wanted.items() if _is_missing(stored, key)}
 
     async def one(problem: Problem) -> list[Record]:
-        found = await strategy(
-            problem,
-            policy,
-            prm,
-            n=n,
-            width=width,
-            depth=depth,
-            lookahead=lookahead,
-            drop_duplicates=drop_duplicates,
-            sampling=sampling,
-        )
+        found = await strategy(problem, policy, prm, n=n, sampling=sampling)
         record = {"key": wanted[problem][0], "problem": problem.id, "search": found.to_dict()}
         return [record | {"made_by": dict(policy.provenance)}]
 
@@ -194,6 +181,22 @@ async def search(
     _warn_if_mixed(records, wanted)
     found = [records[key].get("search") for [key] in wanted.values()]
     return [Search.from_dict(record) if record else None for record in found]
+
+
+def name_of(strategy: Strategy) -> str:
+    """The name of a strategy, also of one whose settings functools.partial has set."""
+    return strategy.func.__name__ if isinstance(strategy, partial) else strategy.__name__
+
+
+def search_settings(strategy: Strategy) -> dict[str, object]:
+    """What a strategy has beside n and sampling, as its key has it: beam width and depth, and what differs from the
+    defaults; so that a new setting leaves the keys of earlier searches as they were.
+    """
+    plain = strategy.func if isinstance(strategy, partial) else strategy
+    defaults = {name: setting.default for name, setting in signature(plain).parameters.items()}
+    now = {name: setting.default for name, setting in signature(strategy).parameters.items()}
+    own = {name: value for name, value in now.items() if name in ("beam_width", "depth") or value != defaults[name]}
+    return {STORED_NAMES.get(name, name): value for name, value in own.items()}
 
 
 def sample_settings(policy: Policy, sampling: Sampling) -> dict[str, object]:
