@@ -49,7 +49,9 @@ def trees(searches):
 
 
 @pytest.mark.parametrize("strategy", [beam_search, dvts])
-@pytest.mark.parametrize("limits", [{}, {"max_tokens": 9}, {"context": 12}, {"depth": 3}, {"width": 1}, {"width": 3}])
+@pytest.mark.parametrize(
+    "limits", [{}, {"max_tokens": 9}, {"context": 12}, {"depth": 3}, {"beam_width": 1}, {"beam_width": 3}]
+)
 @pytest.mark.parametrize("n", [1, 4, 11])
 def test_lock_step_grows_the_same_trees(strategy, limits, n):
     for seed in range(2):
@@ -62,7 +64,9 @@ def test_lock_step_grows_the_same_trees(strategy, limits, n):
         assert sorted(other_prm.scored) == sorted(prm.scored)
 
 
-@pytest.mark.parametrize("limits", [{}, {"max_tokens": 9}, {"context": 12}, {"depth": 3}, {"width": 1}, {"width": 3}])
+@pytest.mark.parametrize(
+    "limits", [{}, {"max_tokens": 9}, {"context": 12}, {"depth": 3}, {"beam_width": 1}, {"beam_width": 3}]
+)
 @pytest.mark.parametrize("n", [1, 4, 11])
 def test_the_published_dvts_returns_the_same_solutions(limits, n):
     for seed in range(2):
@@ -77,7 +81,7 @@ def test_the_published_dvts_returns_the_same_solutions(limits, n):
 @pytest.mark.parametrize(("n", "width"), [(1, 4), (4, 4), (7, 2), (16, 4)])
 def test_the_published_beam_search_returns_the_same_where_all_finish_at_once(n, width, length):
     for seed in range(2):
-        same = {"n": n, "width": width, "seed": seed}
+        same = {"n": n, "beam_width": width, "seed": seed}
         searches, *_ = ours(beam_search, until(length), **same)
         others, _, prm = baseline(published, beam_search, until(length), **same)
         assert all(len(search.solutions) == n for search in searches)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from functools import partial
 
 import pandas as pd
 import pytest
@@ -265,17 +266,21 @@ def test_a_scorer_that_fails_is_asked_again(tmp_path):
 
 
 def search(policy, folder, strategy=beam_search, **settings):
+    """Settings that are the strategy's own are bound to it."""
+    names = ("beam_width", "lookahead", "drop_duplicates")
+    own = {name: settings.pop(name) for name in names if name in settings}
+    strategy = partial(strategy, depth=3, **own)
     settings = with_sampling(max_tokens=99, **settings)
-    return asyncio.run(collect.search(PROBLEMS, strategy, policy, Scorer(), Store(folder), depth=3, **settings))
+    return asyncio.run(collect.search(PROBLEMS, strategy, policy, Scorer(), Store(folder), **settings))
 
 
 @pytest.mark.parametrize("strategy", [beam_search, dvts])
 def test_searches_are_stored_whole_and_made_once(tmp_path, strategy):
-    first = search(Scripted(), tmp_path, strategy, n=4, width=2)
+    first = search(Scripted(), tmp_path, strategy, n=4, beam_width=2)
     assert [found.problem for found in first] == [problem.id for problem in PROBLEMS]
     assert all(found.nodes for found in first)
     policy = Scripted()
-    assert search(policy, tmp_path, strategy, n=4, width=2) == first
+    assert search(policy, tmp_path, strategy, n=4, beam_width=2) == first
     assert policy.calls == []
 
 
@@ -285,7 +290,7 @@ def test_the_key_of_a_sample_is_for_ever(tmp_path):
     assert [path.name for path in tmp_path.glob("samples/*")] == ["d31ba0c0a569c2d7"]
 
 
-KEY = {"n": 4, "width": 2}
+KEY = {"n": 4, "beam_width": 2}
 
 
 def tables(folder):
@@ -308,7 +313,7 @@ def test_the_key_of_a_search_is_for_ever(tmp_path):
         "strategy": "beam_search",
         "prm": "beef",
         "n": 4,
-        "width": 2,
+        "width": 2,  # the beam width, as it was called then
         "depth": 3,
     }
     assert name == settings_hash(settings) == "968f42aa4b517626"
@@ -326,11 +331,11 @@ def test_other_settings_of_a_search_are_in_its_key(tmp_path, change):
     assert policy.calls == []
 
 
-@pytest.mark.parametrize("change", [{"n": 8}, {"width": 4}, {"strategy": dvts}, {"seed": 1}, {"temperature": 0.5}])
+@pytest.mark.parametrize("change", [{"n": 8}, {"beam_width": 4}, {"strategy": dvts}, {"seed": 1}, {"temperature": 0.5}])
 def test_a_changed_search_is_another(tmp_path, change):
-    search(Scripted(), tmp_path, n=4, width=2)
+    search(Scripted(), tmp_path, n=4, beam_width=2)
     policy = Scripted()
-    search(policy, tmp_path, **{"n": 4, "width": 2} | change)
+    search(policy, tmp_path, **{"n": 4, "beam_width": 2} | change)
     assert policy.calls
 
 

@@ -58,7 +58,7 @@ def test_a_search_pays_for_the_probe():
         ({"budget": 16}, "the plan was fitted for 4, 8"),
         ({"budget": 2}, "above the plan's probe"),
         ({"reduction": "max"}, "reduction is 'max'"),
-        ({"width": 0}, "width is 0"),
+        ({"beam_width": 0}, "beam_width is 0"),
         ({"depth": 0}, "depth is 0"),
     ],
 )

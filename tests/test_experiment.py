@@ -1,6 +1,7 @@
 """An experiment of scripted models: what a sweep makes and keeps, and its accuracies by hand."""
 
 import asyncio
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -177,11 +178,12 @@ def test_a_sweep_searches_as_collect_does_and_only_what_is_asked_for(tmp_path):
 
 
 def test_a_sweep_passes_its_settings_on(tmp_path):
-    settings = {"width": 2, "depth": 3, "lookahead": 1, "drop_duplicates": True, "sampling": SHORT}
-    made = swept(Store(tmp_path / "one"), n_max=4, n_seeds=1, seed=0, **settings)
-    for strategy in (beam_search, dvts):
-        alone = [asyncio.run(strategy(problem, Policy(), Scorer(), n=4, **settings)) for problem in PROBLEMS]
-        assert made.searches[strategy.__name__][4] == alone
+    settings = {"beam_width": 2, "depth": 3, "lookahead": 1, "drop_duplicates": True}
+    bound = [partial(strategy, **settings) for strategy in (beam_search, dvts)]
+    made = swept(Store(tmp_path / "one"), n_max=4, n_seeds=1, seed=0, strategies=bound, sampling=SHORT)
+    for strategy in bound:
+        alone = [asyncio.run(strategy(problem, Policy(), Scorer(), n=4, sampling=SHORT)) for problem in PROBLEMS]
+        assert made.searches[strategy.func.__name__][4] == alone
 
 
 def test_dvts_best_is_dvts_with_the_best_child_of_each_tree_alone(tmp_path):

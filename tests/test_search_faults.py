@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -87,10 +88,10 @@ def search(folder, strategy=beam_search, *, policy=None, prm=None, **settings):
     """The run's searches; none of its tasks is left behind."""
 
     async def main():
-        settings_ = {"n": 8, "depth": 8, "patience": 60.0, **settings}
+        settings_ = {"n": 8, "patience": 60.0, **settings}
         try:
             return await collect.search(
-                PROBLEMS, strategy, policy or Policy(), prm or Scorer(), Store(folder), **settings_
+                PROBLEMS, partial(strategy, depth=8), policy or Policy(), prm or Scorer(), Store(folder), **settings_
             )
         finally:
             assert asyncio.all_tasks() == {asyncio.current_task()}
@@ -167,6 +168,7 @@ def test_samples_and_scores_have_patience_too(tmp_path):
 
 SEARCH = """
 import asyncio, sys
+from functools import partial
 from fakes import ScriptedPolicy, ScriptedScorer, by_hash, dice
 from tts.problems import Problem
 from tts.results.collect import search
@@ -180,7 +182,7 @@ policy = ScriptedPolicy(dice("a\\n\\n", "b\\n\\n", "cc\\n\\n", "d$", "ee$"), gat
 scorer = ScriptedScorer(by_hash, gate=slowly)
 policy.prompt_settings, policy.provenance = {}, {"engine": "scripted"}
 problems = [Problem(id=f"p{i}", text=f"Q{i}", answer="1") for i in range(6)]
-asyncio.run(search(problems, beam_search, policy, scorer, Store(sys.argv[1]), n=8, depth=8, concurrency=1))
+asyncio.run(search(problems, partial(beam_search, depth=8), policy, scorer, Store(sys.argv[1]), n=8, concurrency=1))
 """
 
 
@@ -217,12 +219,12 @@ def decided(searches):
 
 CELLS = """
 import asyncio
-from test_search_faults import beam_search, decided, load_problems, open_policy, open_prm, collect, Sampling, Store
+from test_search_faults import beam_search, decided, load_problems, open_policy, open_prm, collect, partial, Sampling, Store
 problems = load_problems("tiny/dev", n=24)
 policy, prm = open_policy("policy-xs", engine="transformers"), open_prm("prm", engine="transformers")
 async def search(folder):
-    settings = dict(n=8, depth=8, sampling=Sampling(max_tokens=200), concurrency=2)
-    return await collect.search(problems, beam_search, policy, prm, Store(folder), **settings)
+    settings = dict(n=8, sampling=Sampling(max_tokens=200), concurrency=2)
+    return await collect.search(problems, partial(beam_search, depth=8), policy, prm, Store(folder), **settings)
 """
 
 
@@ -270,8 +272,8 @@ def test_killed_engine_in_the_middle_of_a_search(tmp_path, monkeypatch):
         policy, prm = open_policy("policy-xs", engine="vllm"), open_prm("prm", engine="transformers")
 
         async def search(folder):
-            settings = {"n": 16, "depth": 8, "sampling": Sampling(max_tokens=200), "concurrency": 4}
-            return await collect.search(problems, beam_search, policy, prm, Store(folder), **settings)
+            settings = {"n": 16, "sampling": Sampling(max_tokens=200), "concurrency": 4}
+            return await collect.search(problems, partial(beam_search, depth=8), policy, prm, Store(folder), **settings)
 
         disturbed, undisturbed = tmp_path / "disturbed", tmp_path / "undisturbed"
         killer = asyncio.create_task(kill_when_something_is_stored(disturbed))

@@ -52,7 +52,7 @@ def test_beam_search_by_hand():
         }
     )
     scores = by_last(a=0.1, b=0.9, c=0.2, d=0.8, e=0.3, f=0.4, g=0.7, h=0.1, i=0.5, j=0.6, k=0.2, l=0.9)
-    search, policy, prm = run(beam_search, script, scores, n=4, width=2)
+    search, policy, prm = run(beam_search, script, scores, n=4, beam_width=2)
     assert texts(search) == ["b\n\ne", "d\n\ng\n\ni", "d\n\ng\n\nj", "d\n\ng\n\nk\n\nl"]
     assert search.ended == ["finished"]
     assert [solution.scores for solution in search.solutions] == [
@@ -89,7 +89,7 @@ def test_beam_search_by_hand():
 def test_finished_ones_do_not_compete_for_places():
     """A finished child with the best score must not take the place of an unfinished one."""
     script = table({"": ["a$", "b\n\n", "c\n\n", "d$"], "b\n\n": ["e$", "f$"]})
-    search, *_ = run(beam_search, script, by_last(a=1, b=0.2, c=0.1, d=0.9, e=0, f=0), n=4, width=2)
+    search, *_ = run(beam_search, script, by_last(a=1, b=0.2, c=0.1, d=0.9, e=0, f=0), n=4, beam_width=2)
     assert texts(search) == ["a", "d", "b\n\ne", "b\n\nf"]
 
 
@@ -98,7 +98,7 @@ def test_finished_ones_do_not_compete_for_places():
 def test_never_more_children_than_are_missing(n, width):
     """The reference goes on with N after N have finished and returns the first N, which favours short solutions."""
     for seed in range(5):
-        search, *_ = run(beam_search, dice("a\n\n", "b\n\n", "c$"), by_hash, n=n, width=width, seed=seed)
+        search, *_ = run(beam_search, dice("a\n\n", "b\n\n", "c$"), by_hash, n=n, beam_width=width, seed=seed)
         assert search.ended == ["finished"]
         assert len(search.solutions) == n
         rounds = Counter(len(node.path) - 1 for node in search.nodes)
@@ -118,7 +118,7 @@ def test_long_solutions_keep_their_place():
     script = table(
         {"": ["a$", "b$", "c$", "d\n\n"], "d\n\n": ["e\n\n"], "d\n\ne\n\n": ["f$"]},
     )
-    search, policy, _ = run(beam_search, script, lambda steps: 0.5, n=4, width=2)
+    search, policy, _ = run(beam_search, script, lambda steps: 0.5, n=4, beam_width=2)
     assert texts(search) == ["a", "b", "c", "d\n\ne\n\nf"]
     assert len(policy.requests) == 6
 
@@ -126,7 +126,7 @@ def test_long_solutions_keep_their_place():
 def test_children_of_n_that_m_does_not_divide():
     """N = 7, M = 2: 3 parents, the best ones get one child more: 3, 2, 2."""
     script = dice("a\n\n", "b\n\n", "c\n\n", "d\n\n", "e\n\n")
-    search, *_ = run(beam_search, script, by_hash, n=7, width=2, depth=2)
+    search, *_ = run(beam_search, script, by_hash, n=7, beam_width=2, depth=2)
     first = [node for node in search.nodes if len(node.path) == 2]
     best = sorted(first, key=lambda node: (-node.score, node.path))[:3]
     children = Counter(node.path[:-1] for node in search.nodes if len(node.path) == 3)
@@ -138,7 +138,7 @@ def test_children_of_n_that_m_does_not_divide():
 
 def test_fewer_than_m_is_one_parent():
     script = table({"": ["a\n\n", "b\n\n"], "b\n\n": ["c$", "d$"]})
-    search, *_ = run(beam_search, script, by_last(a=0.1, b=0.9, c=0, d=0), n=2, width=4)
+    search, *_ = run(beam_search, script, by_last(a=0.1, b=0.9, c=0, d=0), n=2, beam_width=4)
     assert texts(search) == ["b\n\nc", "b\n\nd"]
 
 
@@ -153,7 +153,7 @@ def test_ties_go_to_the_first_in_the_order_of_the_draw():
             "a\n\nf\n\n": ["k$", "l$"],
         }
     )
-    search, *_ = run(beam_search, script, lambda steps: 0.5, n=4, width=2)
+    search, *_ = run(beam_search, script, lambda steps: 0.5, n=4, beam_width=2)
     assert texts(search) == ["a\n\ne\n\ni", "a\n\ne\n\nj", "a\n\nf\n\nk", "a\n\nf\n\nl"]
 
 
@@ -168,7 +168,7 @@ def test_ties_after_a_better_parent():
             "a\n\nc\n\n": ["f$"],
         }
     )
-    search, *_ = run(beam_search, script, by_last(a=0.1, b=0.9, c=0.5, d=0.5, e=0, f=0), n=2, width=1)
+    search, *_ = run(beam_search, script, by_last(a=0.1, b=0.9, c=0.5, d=0.5, e=0, f=0), n=2, beam_width=1)
     assert texts(search) == ["b\n\nd\n\ne", "a\n\nc\n\nf"]
 
 
@@ -177,7 +177,7 @@ def test_ties_after_a_better_parent():
 
 @pytest.mark.parametrize("strategy", [beam_search, dvts])
 def test_none_finished_at_the_depth(strategy):
-    search, *_ = run(strategy, dice("a\n\n", "b\n\n"), by_hash, n=8, width=4, depth=3)
+    search, *_ = run(strategy, dice("a\n\n", "b\n\n"), by_hash, n=8, beam_width=4, depth=3)
     assert search.solutions == []
     assert set(search.ended) == {"depth"}
     assert max(len(node.path) - 1 for node in search.nodes) == 3
@@ -256,7 +256,7 @@ def test_dvts_by_hand():
     }
     by_seed = {node_seed(0, "p1", "dvts", 4, path): step for path, step in draws.items()}
     scores = by_last(a=0.1, b=0.2, c=0.9, d=0.1, g=0.8, h=0.7, i=0.3, j=0.4)
-    search, *_ = run(dvts, lambda written, seed: by_seed[seed], scores, n=4, width=2)
+    search, *_ = run(dvts, lambda written, seed: by_seed[seed], scores, n=4, beam_width=2)
     assert texts(search) == ["b\n\nc", "b\n\nd", "g\n\nj"], "unfinished siblings never, h forgotten"
     assert search.ended == ["finished", "finished"]
     assert {node.path: node.fate for node in search.nodes} == {
@@ -269,7 +269,7 @@ def test_dvts_by_hand():
         (1, 0, 1): "solution",
         (1, 1): "dropped",
     }
-    best_only, *_ = run(dvts, lambda written, seed: by_seed[seed], scores, n=4, width=2, siblings=False)
+    best_only, *_ = run(dvts, lambda written, seed: by_seed[seed], scores, n=4, beam_width=2, siblings=False)
     assert texts(best_only) == ["b\n\nc", "g\n\nj"]
     assert best_only.generated == search.generated
 
@@ -287,7 +287,7 @@ def test_dvts_at_the_depth_returns_the_finished_children_of_the_last_expansion()
     ("n", "widths"), [(1, [1]), (3, [3]), (4, [4]), (7, [7]), (8, [4, 4]), (11, [6, 5]), (14, [5, 5, 4])]
 )
 def test_dvts_trees_of_n_that_m_does_not_divide(n, widths):
-    search, *_ = run(dvts, dice("a\n\n", "b\n\n"), by_hash, n=n, width=4, depth=2)
+    search, *_ = run(dvts, dice("a\n\n", "b\n\n"), by_hash, n=n, beam_width=4, depth=2)
     for depth in (1, 2):
         children = Counter(node.path[0] for node in search.nodes if len(node.path) - 1 == depth)
         assert [children[tree] for tree in range(len(children))] == widths
@@ -310,7 +310,7 @@ def test_one_tree_is_greedy_by_score():
 class Naive:
     """Both searches over text alone, one draw after the other, everything scored from scratch each time."""
 
-    def __init__(self, strategy, script, rule, *, n, width, depth, max_tokens, lookahead, seed):
+    def __init__(self, strategy, script, rule, *, n, beam_width, depth, max_tokens, lookahead, seed):
         self.__dict__.update(locals())
 
     def write(self, text, path, greedy=False):
@@ -368,14 +368,14 @@ class Naive:
             if not going:
                 return out, ["tokens"]
             parents = []
-            while going and len(parents) < max(1, (self.n - len(out)) // self.width):
+            while going and len(parents) < max(1, (self.n - len(out)) // self.beam_width):
                 first_best = next(child for child in going if child[3] == max(c[3] for c in going))
                 going.remove(first_best)
                 parents.append(first_best[:2])
         return out, ["depth"]
 
     def dvts(self):
-        trees = max(1, self.n // self.width)
+        trees = max(1, self.n // self.beam_width)
         out, ended = [], []
         for tree in range(trees):
             best, how = ("", (tree,)), "depth"
@@ -405,7 +405,7 @@ class Naive:
 )
 @settings(max_examples=150, deadline=None)
 def test_against_the_naive_implementation(strategy, n, width, depth, max_tokens, lookahead, seed):
-    case = {"n": n, "width": width, "depth": depth, "max_tokens": max_tokens, "lookahead": lookahead, "seed": seed}
+    case = {"n": n, "beam_width": width, "depth": depth, "max_tokens": max_tokens, "lookahead": lookahead, "seed": seed}
     search, policy, prm = run(strategy, dice(*MIXED), by_hash, **case)
     naive = Naive(strategy.__name__, dice(*MIXED), by_hash, **case)
     expected, ended = getattr(naive, strategy.__name__)()
@@ -437,8 +437,10 @@ def same_draws(monkeypatch):
 def test_below_2m_both_searches_are_one_tree_until_a_first_child_finishes(same_draws, n):
     parted = 0
     for seed in range(60):
-        beam, *_ = run(beam_search, dice("a\n\n", "b\n\n", "c\n\n", "\n\n", "d$"), by_hash, n=n, width=4, seed=seed)
-        tree, *_ = run(dvts, dice("a\n\n", "b\n\n", "c\n\n", "\n\n", "d$"), by_hash, n=n, width=4, seed=seed)
+        beam, *_ = run(
+            beam_search, dice("a\n\n", "b\n\n", "c\n\n", "\n\n", "d$"), by_hash, n=n, beam_width=4, seed=seed
+        )
+        tree, *_ = run(dvts, dice("a\n\n", "b\n\n", "c\n\n", "\n\n", "d$"), by_hash, n=n, beam_width=4, seed=seed)
         first = min(len(node.path) for node in beam.nodes if node.finish == "end")
 
         def drawn(search, first=first):
@@ -457,7 +459,7 @@ def test_one_step_and_width_n_is_best_of_n(strategy):
     """Solutions of one step: the search draws and scores N of them and returns all, as Best-of-N does."""
     steps = ["a$", "b$", "a$", "c$", "d$"]
     rule = by_last(a=0.1, b=0.9, c=0.4, d=0.4)
-    search, *_ = run(strategy, table({"": steps}), rule, n=5, width=5, depth=1)
+    search, *_ = run(strategy, table({"": steps}), rule, n=5, beam_width=5, depth=1)
     best, *_ = run(best_of_n, table({"": steps}), rule, n=5)
     assert [(s.text, s.steps, s.scores, s.tokens, s.logprob) for s in search.solutions] == [
         (s.text, s.steps, s.scores, s.tokens, s.logprob) for s in best.solutions
@@ -471,7 +473,7 @@ def test_width_1_is_independent_sampling(strategy):
     """M = 1: no branch depends on a score; N chains, each as the policy would have written it alone."""
     chains = {"": ["a\n\n", "d$", "e\n\n"], "a\n\n": ["b\n\n"], "a\n\nb\n\n": ["c$"], "e\n\n": ["f$"]}
     for rule in (by_hash, lambda steps: 0.0, lambda steps: 1 / len("".join(steps))):
-        search, *_ = run(strategy, table(chains), rule, n=3, width=1)
+        search, *_ = run(strategy, table(chains), rule, n=3, beam_width=1)
         assert sorted(texts(search)) == ["a\n\nb\n\nc", "d", "e\n\nf"]
 
 
@@ -480,7 +482,7 @@ def test_dvts_of_width_1_draws_what_whole_samples_are():
     whole = {sample_seed(0, "p1", i): text for i, text in enumerate(["a\n\nb\n\nc$", "d$", "e\n\nf$"])}
     samples, *_ = run(majority, lambda written, seed: whole[seed], n=3)
     chains = {"": ["a\n\n", "d$", "e\n\n"], "a\n\n": ["b\n\n"], "a\n\nb\n\n": ["c$"], "e\n\n": ["f$"]}
-    search, *_ = run(dvts, table(chains), by_hash, n=3, width=1)
+    search, *_ = run(dvts, table(chains), by_hash, n=3, beam_width=1)
     assert [(s.text, s.steps, s.tokens, s.logprob) for s in search.solutions] == [
         (s.text, s.steps, s.tokens, s.logprob) for s in samples.solutions
     ]
@@ -503,7 +505,7 @@ def test_a_constant_scorer_keeps_the_first(strategy):
 
 def test_duplicates_are_counted_and_scored_once():
     script = table({"": ["a\n\n", "a\n\n", "b\n\n", "a\n\n"], "a\n\n": ["c$", "c$", "d$", "c$"]})
-    search, _, prm = run(beam_search, script, by_last(a=0.9, b=0.1, c=0.2, d=0.3), n=4, width=2)
+    search, _, prm = run(beam_search, script, by_last(a=0.9, b=0.1, c=0.2, d=0.3), n=4, beam_width=2)
     assert search.duplicates == 2 + 1, "a repeats twice, c once; cousins are no siblings"
     assert sorted(steps for _, steps in prm.scored) == [("a\n\n",), ("a\n\n", "c"), ("a\n\n", "d"), ("b\n\n",)]
     assert search.scored == 3 + 3 + 2 + 2
@@ -514,7 +516,7 @@ def test_dropping_duplicates_leaves_the_places_to_others():
     """N = 4, M = 2: with copies a, a are kept; without them a and b."""
     draws = {"": ["a\n\n", "a\n\n", "b\n\n", "a\n\n"], "a\n\n": ["c$", "c$"], "b\n\n": ["d$", "e$"]}
     scores = by_last(a=0.9, b=0.1, c=0.2, d=0.3, e=0.4)
-    search, *_ = run(beam_search, table(draws), scores, n=4, width=2, drop_duplicates=True)
+    search, *_ = run(beam_search, table(draws), scores, n=4, beam_width=2, drop_duplicates=True)
     assert texts(search) == ["a\n\nc", "a\n\nc", "b\n\nd", "b\n\ne"], "a finished copy is a vote and stays"
     assert search.duplicates == 3
     dropped = [node for node in search.nodes if node.fate == "duplicate"]
@@ -609,7 +611,7 @@ def test_split_steps_by_hand(text, steps):
 
 @given(st.integers(0, 10**6))
 def test_best_of_n_splits_where_a_search_would_have(seed):
-    search, *_ = run(dvts, dice(*MIXED), by_hash, n=3, width=1, seed=seed)
+    search, *_ = run(dvts, dice(*MIXED), by_hash, n=3, beam_width=1, seed=seed)
     assert all(split_steps(solution.text) == solution.steps for solution in search.solutions)
 
 
@@ -844,14 +846,14 @@ def test_each_request_has_a_seed_of_its_own(strategy):
     [
         ({"n": 0}, "n is 0"),
         ({"n": 2.5}, "n is 2.5"),
-        ({"width": 0}, "width is 0"),
+        ({"beam_width": 0}, "beam_width is 0"),
         ({"depth": 0}, "depth is 0"),
         ({"lookahead": -1}, "lookahead is -1"),
     ],
 )
 def test_bad_settings_are_refused_before_anything_is_sampled(setting, message):
     for strategy in (majority, best_of_n, beam_search, dvts):
-        if strategy in (majority, best_of_n) and setting.keys() & {"width", "depth", "lookahead"}:
+        if strategy in (majority, best_of_n) and setting.keys() & {"beam_width", "depth", "lookahead"}:
             continue
         policy = ScriptedPolicy(dice("a$"))
         scorers = () if strategy is majority else (ScriptedScorer(by_hash),)
@@ -887,6 +889,6 @@ def test_a_solution_too_long_for_the_scorer_stays_without_scores():
 def test_a_branch_too_long_for_the_scorer_is_cut(strategy):
     script = table({"": ["aaaaaa$", "b$"], "b": []})
     policy, prm = ScriptedPolicy(script), ShortScorer(by_last(b=0.5), 3)
-    search = asyncio.run(strategy(PROBLEM, policy, prm, n=2, width=2, depth=1))
+    search = asyncio.run(strategy(PROBLEM, policy, prm, n=2, beam_width=2, depth=1))
     assert texts(search) == ["b"]
     assert fates(search) == {(0,): "context", (1,): "solution"}

@@ -40,7 +40,7 @@ def by_hand():
         }
     )
     scores = by_last(a=0.1, b=0.9, c=0.2, d=0.8, e=0.3, f=0.4, g=0.7, h=0.1, i=0.5, j=0.6, k=0.2, l=0.9)
-    return run(beam_search, script, scores, n=4, width=2)
+    return run(beam_search, script, scores, n=4, beam_width=2)
 
 
 def test_layout_by_hand(by_hand):
@@ -67,7 +67,7 @@ def test_layout_by_hand(by_hand):
 
 def test_a_solution_that_is_forgotten_a_cut_step_and_a_copy_are_told_apart():
     script = table({"": ["a$", "b\n\n", "b\n\n", "ccccccccc"], "b\n\n": ["dddddddd", "e$", "f$", "g$"]})
-    settings = {"n": 4, "width": 4, "max_tokens": 8, "drop_duplicates": True}
+    settings = {"n": 4, "beam_width": 4, "max_tokens": 8, "drop_duplicates": True}
     rows = layout(run(dvts, script, by_last(a=0.1, b=0.9, e=0.5, f=0.5, g=0.5), **settings)).set_index("path")
     assert rows.state[["0.0", "0.1", "0.2", "0.3"]].tolist() == ["finished", "kept", "duplicate", "cut"]
     assert rows.state[["0.1.0", "0.1.1"]].tolist() == ["cut", "solution"]
