@@ -1,11 +1,14 @@
-"""Many problems at once, each stored when it is done: the only place where policies and scorers meet the store."""
+"""Many problems at once, each stored when it is done: the only place where policies and scorers meet the store.
+
+What is said on the way goes to stderr, which committed notebooks leave out: it differs from a first run to a second.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -50,12 +53,10 @@ async def sample(
     """
     check_counts(n=n, concurrency=concurrency)
     table = store.table("samples", sample_settings(policy, sampling))
-    stored = table.read()
     wanted = {problem: [(problem.hash, index) for index in range(n)] for problem in problems}
-    missing = {problem: [key for key in keys if _is_missing(stored, key)] for problem, keys in wanted.items()}
 
-    async def one(problem: Problem) -> list[Record]:
-        first = missing[problem][0][1]  # samples are stored in order, so that none is missing before a stored one
+    async def draw(problem: Problem, missing: Sequence[Key]) -> list[Record]:
+        first = missing[0][1]  # samples are stored in order: none is missing before a stored one
         drawn = await majority(problem, policy, n=n, first=first, sampling=sampling)
         prompt_tokens = len(policy.prompt(problem.text))
         return [
@@ -72,12 +73,8 @@ async def sample(
             for solution in drawn.solutions
         ]
 
-    todo = {problem: len(keys) for problem, keys in missing.items() if keys}
-    _say(f"{policy.name}: {len(problems) * n - sum(todo.values()):,} samples stored, {sum(todo.values()):,} to make")
-    with _accounted(store, table, policy=policy, work=bool(todo)):
-        await _run_all(todo, one, missing, table, concurrency, patience, label=f"sampling {policy.name}")
-    records = table.read() if todo else stored
-    _warn_if_mixed(records, wanted)
+    limits = {"concurrency": concurrency, "patience": patience}
+    records = await _complete(store, table, wanted, draw, f"{policy.name}: samples", policy=policy, **limits)
     columns = ("text", "tokens", "prompt_tokens", "logprob", "finish", "error")
     return pd.DataFrame(
         [
@@ -105,16 +102,14 @@ async def score(
     """
     check_counts(concurrency=concurrency)
     table = store.table("scores", {"prm": prm.fingerprint})
-    stored = table.read()
     texts = samples[samples.text.notna()].groupby("problem").text.unique()
     steps = {
         problem: {(problem.hash, _text_hash(text)): split_steps(text) for text in texts.get(problem.id, ())}
         for problem in problems
     }
-    missing = {problem: [key for key in keys if _is_missing(stored, key)] for problem, keys in steps.items()}
 
-    async def one(problem: Problem) -> list[Record]:
-        found = await together(score_whole(prm, problem, steps[problem][key]) for key in missing[problem])
+    async def read(problem: Problem, missing: Sequence[Key]) -> list[Record]:
+        found = await together(score_whole(prm, problem, steps[problem][key]) for key in missing)
         return [
             {
                 "key": key,
@@ -123,16 +118,11 @@ async def score(
                 "unscored": "too long" if steps[problem][key] and not scores else "",
                 "made_by": dict(prm.provenance),
             }
-            for key, scores in zip(missing[problem], found, strict=True)
+            for key, scores in zip(missing, found, strict=True)
         ]
 
-    todo = {problem: len(keys) for problem, keys in missing.items() if keys}
-    total = sum(map(len, steps.values()))
-    _say(f"{prm.name}: {total - sum(todo.values()):,} scored solutions stored, {sum(todo.values()):,} to score")
-    with _accounted(store, table, prm=prm, work=bool(todo)):
-        await _run_all(todo, one, missing, table, concurrency, patience, label=f"scoring {prm.name}")
-    records = table.read() if todo else stored
-    _warn_if_mixed(records, steps)
+    limits = {"concurrency": concurrency, "patience": patience}
+    records = await _complete(store, table, steps, read, f"{prm.name}: scored solutions", prm=prm, **limits)
     hashes = {problem.id: problem.hash for problem in problems}
     found = [
         records[hashes[row.problem], _text_hash(row.text)] if isinstance(row.text, str) else {"error": "not sampled"}
@@ -165,20 +155,15 @@ async def search(
     name = name_of(strategy)
     settings = sample_settings(policy, sampling) | {"strategy": name, "prm": prm.fingerprint, "n": int(n)}
     table = store.table("searches", settings | search_settings(strategy))
-    stored = table.read()
     wanted = {problem: [(problem.hash,)] for problem in problems}
-    todo = {problem: 1 for problem, [key] in wanted.items() if _is_missing(stored, key)}
 
-    async def one(problem: Problem) -> list[Record]:
+    async def run(problem: Problem, missing: Sequence[Key]) -> list[Record]:
         found = await strategy(problem, policy, prm, n=n, sampling=sampling)
-        record = {"key": wanted[problem][0], "problem": problem.id, "search": found.to_dict()}
-        return [record | {"made_by": dict(policy.provenance)}]
+        made_by = dict(policy.provenance)
+        return [{"key": missing[0], "problem": problem.id, "search": found.to_dict(), "made_by": made_by}]
 
-    _say(f"{name}, n = {n}: {len(problems) - len(todo):,} searches stored, {len(todo):,} to make")
-    with _accounted(store, table, policy=policy, prm=prm, work=bool(todo)):
-        await _run_all(todo, one, wanted, table, concurrency, patience, label=f"{name} n={n}")
-    records = table.read() if todo else stored
-    _warn_if_mixed(records, wanted)
+    limits = {"concurrency": concurrency, "patience": patience}
+    records = await _complete(store, table, wanted, run, f"{name}, n = {n}: searches", policy=policy, prm=prm, **limits)
     found = [records[key].get("search") for [key] in wanted.values()]
     return [Search.from_dict(record) if record else None for record in found]
 
@@ -211,46 +196,76 @@ def sample_settings(policy: Policy, sampling: Sampling) -> dict[str, object]:
     }
 
 
+async def _complete(
+    store: Store,
+    table: Table,
+    wanted: Mapping[Problem, Collection[Key]],
+    make: Callable[[Problem, Sequence[Key]], Awaitable[list[Record]]],
+    what: str,
+    *,
+    policy: Policy | None = None,
+    prm: StepScorer | None = None,
+    concurrency: int,
+    patience: float,
+) -> dict[Key, Record]:
+    """All records of a table, after make(problem, its missing keys) has made those of wanted that were not stored.
+
+    A problem's records are appended as soon as they are made. what: for messages, such as "policy-xs: samples".
+    """
+    records = table.read()
+    missing = {problem: [key for key in keys if _is_missing(records, key)] for problem, keys in wanted.items()}
+    todo = {problem: keys for problem, keys in missing.items() if keys}
+    made = sum(map(len, wanted.values())) - (left := sum(map(len, todo.values())))
+    name, _, things = what.rpartition(": ")
+    print(f"{name}: {made:,} {things} stored, {left:,} to make", file=sys.stderr)
+    if todo:
+        with _accounted(store, table, policy, prm):
+            await _run_all(todo, make, table, concurrency, patience, label=what)
+        records = table.read()
+    _warn_if_mixed(records, wanted)
+    return records
+
+
 async def _run_all(
-    todo: Mapping[Problem, int],
-    one: Callable[[Problem], Awaitable[list[Record]]],
-    keys: Mapping[Problem, Sequence[Key]],
+    todo: Mapping[Problem, Sequence[Key]],
+    make: Callable[[Problem, Sequence[Key]], Awaitable[list[Record]]],
     table: Table,
     concurrency: int,
     patience: float,
     *,
     label: str,
 ) -> None:
-    """Run one(problem) for all of todo (problem -> its share of the work), appending its records when it is done."""
+    """Run make(problem, keys) for all of todo, appending the records of each problem when it is done."""
     places = asyncio.Semaphore(concurrency)
     succeeded = failed = 0
 
-    async def attempt(problem: Problem) -> None:
+    async def attempt(problem: Problem, keys: Sequence[Key]) -> None:
         nonlocal succeeded, failed
         async with places:
             for left in reversed(range(ATTEMPTS)):
                 try:
-                    records = await _in_time(one(problem), patience)
+                    records = await _in_time(make(problem, keys), patience)
                     succeeded += 1
                     break
                 except* EngineError as errors:
                     reason = str(_first(errors))
                     if left == 0:
                         failed += 1
-                        records = [_failed_record(problem, key, reason) for key in keys[problem]]
+                        reasons = {"problem": problem.id, "finish": "failed", "error": reason}
+                        records = [{"key": key, **reasons} for key in keys]
             table.append(records)
-            bar.update(todo[problem])
+            bar.update(len(keys))
             if failed >= GIVE_UP and not succeeded:
                 raise EngineError(
                     f"the first {failed} problems failed ({reason}); what is stored is kept, a rerun resumes"
                 )
 
     # Plain text on stderr, also in a notebook: widgets would stay in the stored notebook.
-    with tqdm(total=sum(todo.values()), desc=label, disable=not todo, mininterval=1, file=sys.stderr) as bar:
+    with tqdm(total=sum(map(len, todo.values())), desc=label, mininterval=1, file=sys.stderr) as bar:
         try:
             async with asyncio.TaskGroup() as group:
-                for problem in todo:
-                    group.create_task(attempt(problem))
+                for problem, keys in todo.items():
+                    group.create_task(attempt(problem, keys))
         except* (EngineError, InputError) as errors:  # one clear line instead of a tree of tracebacks
             raise _first(errors) from None
 
@@ -266,21 +281,19 @@ async def _in_time(work: Awaitable[list[Record]], patience: float) -> list[Recor
 
 
 @contextmanager
-def _accounted(
-    store: Store, table: Table, *, policy: Policy | None = None, prm: StepScorer | None = None, work: bool
-) -> Iterator[None]:
+def _accounted(store: Store, table: Table, policy: Policy | None, prm: StepScorer | None) -> Iterator[None]:
     """Print and store what the engines did meanwhile, also when the run is cut short: kind "usage", a record a run."""
     before, began = measured(policy, prm), datetime.now(UTC)
     try:
         yield
     finally:
         spent = measured(policy, prm) - before
-        if work:
-            _say(f"used: {spent}")
-            of = f"{table.folder.parent.name}/{table.folder.name}"
-            seconds = round((datetime.now(UTC) - began).total_seconds(), 1)
-            record = {"key": (of, began.isoformat()), "usage": spent.to_dict(), "seconds": seconds}
-            store.table("usage", {}).append([record])
+        print(f"used: {spent}", file=sys.stderr)
+        of = f"{table.folder.parent.name}/{table.folder.name}"
+        seconds = round((datetime.now(UTC) - began).total_seconds(), 1)
+        store.table("usage", {}).append(
+            [{"key": (of, began.isoformat()), "usage": spent.to_dict(), "seconds": seconds}]
+        )
 
 
 def _text_hash(text: str) -> str:
@@ -299,11 +312,7 @@ def _is_missing(stored: Mapping[Key, Record], key: Key) -> bool:
     return key not in stored or bool(stored[key].get("error"))
 
 
-def _failed_record(problem: Problem, key: Key, reason: str) -> Record:
-    return {"key": key, "problem": problem.id, "finish": "failed", "error": reason}
-
-
-def _warn_if_mixed(records: Mapping[Key, Record], wanted: Mapping[Problem, Sequence[Key]]) -> None:
+def _warn_if_mixed(records: Mapping[Key, Record], wanted: Mapping[Problem, Collection[Key]]) -> None:
     """Engine, dtype and versions should not matter, so no key has them; where they are mixed, the reader is told."""
     makers = {
         ", ".join(f"{name} {value}" for name, value in records[key]["made_by"].items())
@@ -312,9 +321,4 @@ def _warn_if_mixed(records: Mapping[Key, Record], wanted: Mapping[Problem, Seque
         if "made_by" in records[key]
     }
     if len(makers) > 1:
-        _say("these samples were made in different ways: " + "; ".join(sorted(makers)))
-
-
-def _say(line: str) -> None:
-    """To stderr, which committed notebooks leave out: it differs between a first run and a second."""
-    print(line, file=sys.stderr)
+        print("these samples were made in different ways: " + "; ".join(sorted(makers)), file=sys.stderr)
