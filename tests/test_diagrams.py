@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import pytest
 
 from tts.plots.diagrams import reductions, step_bars
-from tts.plots.style import save_figure
+from tts.plots.saving import save_figure
 
 
 @pytest.fixture(autouse=True)

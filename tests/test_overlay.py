@@ -4,8 +4,8 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
-from tts.plots import overlay
 from tts.errors import InputError
+from tts.plots import overlay
 
 
 def points(method, heights):

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 
-from tts.plots.style import STRATEGIES, gallery, label_right, log2_axis, save_figure, style
+from tts.plots.saving import gallery, save_figure
+from tts.plots.style import STRATEGIES, label_right, log2_axis, style
 
 WORDS = {"caption": "Accuracy over\n 3 problems.", "alt": "A line [that] rises."}
 

@@ -11,20 +11,22 @@ import pandas as pd
 import pytest
 from fakes import PROBLEM, ScriptedPolicy, ScriptedScorer, by_hash, by_last, dice, table
 
-from tts.errors import InputError
+from tts.analysis.diversity import as_dvts, best_only, distinct, diversity, voted
 from tts.analysis.grading import grade
-from tts.plots.style import save_figure
+from tts.errors import InputError
+from tts.plots.saving import save_figure
+from tts.plots.trees import STATES, draw, node_table
+from tts.policy import Sampling
 from tts.problems import Problem
 from tts.strategies import beam_search, dvts
 from tts.tree import Search, Solution
-from tts.analysis.diversity import as_dvts, best_only, distinct, diversity, voted
-from tts.plots.trees import STATES, draw, node_table
 
 MIXED = ("a\n\n", "b\n\n", "cc\n\n", "\n\n", "d$", "ee$", "$")  # steps, blank ones, ends, an end after a blank line
 
 
-def run(strategy, script, rule=by_hash, *, seed=0, **settings):
-    return asyncio.run(strategy(PROBLEM, ScriptedPolicy(script), ScriptedScorer(rule), seed=seed, **settings))
+def run(strategy, script, rule=by_hash, *, seed=0, max_tokens=2048, **settings):
+    sampling = Sampling(seed=seed, max_tokens=max_tokens)
+    return asyncio.run(strategy(PROBLEM, ScriptedPolicy(script), ScriptedScorer(rule), sampling=sampling, **settings))
 
 
 @pytest.fixture
@@ -45,7 +47,7 @@ def by_hand():
 
 def test_layout_by_hand(by_hand):
     chosen = by_hand.solutions[1].path
-    rows = layout(by_hand, chosen=[chosen]).set_index("path")
+    rows = node_table(by_hand, chosen=[chosen]).set_index("path")
     assert chosen == (0, 3, 0, 0)
     assert rows.state.to_dict() == {
         "0": "root",
@@ -68,7 +70,7 @@ def test_layout_by_hand(by_hand):
 def test_a_solution_that_is_forgotten_a_cut_step_and_a_copy_are_told_apart():
     script = table({"": ["a$", "b\n\n", "b\n\n", "ccccccccc"], "b\n\n": ["dddddddd", "e$", "f$", "g$"]})
     settings = {"n": 4, "beam_width": 4, "max_tokens": 8, "drop_duplicates": True}
-    rows = layout(run(dvts, script, by_last(a=0.1, b=0.9, e=0.5, f=0.5, g=0.5), **settings)).set_index("path")
+    rows = node_table(run(dvts, script, by_last(a=0.1, b=0.9, e=0.5, f=0.5, g=0.5), **settings)).set_index("path")
     assert rows.state[["0.0", "0.1", "0.2", "0.3"]].tolist() == ["finished", "kept", "duplicate", "cut"]
     assert rows.state[["0.1.0", "0.1.1"]].tolist() == ["cut", "solution"]
     assert rows.score[["0.2", "0.3", "0.1.0"]].isna().all()
@@ -79,7 +81,7 @@ def test_a_solution_that_is_forgotten_a_cut_step_and_a_copy_are_told_apart():
 def test_every_row_is_in_order_without_overlap_or_crossing(strategy, n):
     for seed in range(5):
         search = run(strategy, dice(*MIXED), n=n, depth=8, seed=seed)
-        rows = layout(search)
+        rows = node_table(search)
         assert len(rows) == len(search.nodes) + len(search.ended)
         assert set(rows.state) <= set(STATES)
         assert rows.x.min() >= 0
@@ -93,14 +95,14 @@ def test_every_row_is_in_order_without_overlap_or_crossing(strategy, n):
 def test_a_search_whose_first_steps_were_all_cut_has_a_picture():
     search = run(beam_search, table({"": ["aaaa"] * 4}), n=4, max_tokens=3)
     assert search.solutions == []
-    rows = layout(search)
+    rows = node_table(search)
     assert rows.state.tolist() == ["root", "cut", "cut", "cut", "cut"]
     plt.close(draw({"all cut": rows}))
 
 
 def test_pictures_have_a_panel_a_tree_and_the_same_bytes_twice(by_hand, tmp_path):
     wide = run(dvts, dice(*MIXED), n=64)
-    tables = {"beam": layout(by_hand, chosen=[by_hand.solutions[0].path]), "DVTS": layout(wide)}
+    tables = {"beam": node_table(by_hand, chosen=[by_hand.solutions[0].path]), "DVTS": node_table(wide)}
     for folder in ("one", "two"):
         fig = draw(tables)
         panels = [ax for ax in fig.axes if ax.get_title(loc="left")]

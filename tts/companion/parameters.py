@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from tts.errors import InputError
+from tts.reductions import REDUCTIONS
 
 Parameters = dict[str, object]
+T = TypeVar("T")
 
 # Of these the full grid may be run in part, as far as the hours allow: smaller N, fewer seeds, fewer widths.
 PARTS = ("n_max", "n_seeds", "seeds_n_max", "second_n_max", "other_widths")
@@ -108,3 +111,35 @@ def _covers(whole: object, value: object, name: str) -> bool:
 def store_folder(value: str = "store") -> Path:
     """Where results are kept: $TTS_STORE if set, else value, from the repository's root if it is relative."""
     return (repository() or Path()) / Path(os.environ.get("TTS_STORE") or value).expanduser()
+
+
+def widths_of(width: int, others: str) -> list[int]:
+    """The widths M of a wider choice: width first, then those that others lists, such as "2, 8"; it may be empty."""
+    words = _listed("other_widths", others)
+    if not all(word.isdecimal() and int(word) >= 1 for word in words):
+        raise InputError(f'other_widths is "{others}": give whole numbers of 1 or more, such as "2, 8", or nothing')
+    return _once("other_widths", width, [int(word) for word in words])
+
+
+def reductions_of(reduction: str, others: str) -> list[str]:
+    """The reductions of a wider choice: reduction first, then those that others lists (tts.reductions)."""
+    words = _listed("other_reductions", others)
+    for word in words:
+        if word not in REDUCTIONS:
+            raise InputError(f"other_reductions has {word!r}: choose from {', '.join(REDUCTIONS)}, or give nothing")
+    return _once("other_reductions", reduction, words)
+
+
+def _listed(name: str, text: str) -> list[str]:
+    words = [word.strip() for word in text.split(",")] if text.strip() else []
+    if not all(words):
+        raise InputError(f'{name} is "{text}": there is nothing between two commas')
+    return words
+
+
+def _once(name: str, first: T, others: list[T]) -> list[T]:
+    """first, then the others; that they name first too does no harm, a value twice is a slip."""
+    for value in others:
+        if others.count(value) > 1:
+            raise InputError(f"{name} has {value} twice: name each once")
+    return [first, *(value for value in others if value != first)]

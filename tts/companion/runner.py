@@ -355,7 +355,7 @@ def canonical(notebook: Path) -> str:
 def keep(jobs: list[Job]) -> dict[str, int]:
     """Copy what the run made to where it belongs, and make the gallery pages; returns figures by notebook."""
     from tts.companion.ledger_table import update_readme
-    from tts.plots.style import gallery
+    from tts.plots.saving import gallery
 
     made: dict[Path, Path] = {}  # target -> what the run built
     for job in jobs:

@@ -1,14 +1,10 @@
-"""How figures look and how they are saved: one style, one colour and one marker a strategy, one call that saves all."""
+"""How figures look: one style, one colour and one marker a strategy, and the axes that several figures share."""
 
 from __future__ import annotations
 
-import csv
-import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from os.path import relpath
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +14,6 @@ from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _STYLE = Path(__file__).with_name("tts.mplstyle")
 
@@ -52,7 +47,8 @@ STRATEGIES = {
 
 
 @contextmanager
-def _styled() -> Iterator[None]:
+def styled() -> Iterator[None]:
+    """Use the project's style inside a with block."""
     with matplotlib.style.context(str(_STYLE)):
         yield
 
@@ -149,67 +145,11 @@ def difficulty_bars(ax: Axes, points: pd.DataFrame) -> None:
     ax.grid(visible=False, axis="x")
 
 
-def save_figure(
-    fig: Figure, name: str, data: pd.DataFrame | None, *, caption: str, alt: str, folder: str | Path
-) -> None:
-    """Write folder/name.png, .svg, .csv (exactly the points plotted) and .json (caption, alt text).
-
-    The same figure and data give the same bytes every time. caption says what is shown, over which problems;
-    alt describes the picture to someone who can't see it. A diagram plots nothing: its data is None, and it has no CSV.
-    """
-    if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
-        raise ValueError(f"name={name!r}: use small letters, digits, - and _ alone, it becomes a file's name")
-    for what, words in (("caption", caption), ("alt", alt)):
-        if not words.strip():
-            raise ValueError(f"{what} of figure {name} is empty: say what the figure shows")
-    if data is not None and data.empty:
-        raise ValueError(f"data of figure {name} is empty: pass the points that are plotted")
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with _styled():  # svg.hashsalt and fonttype are read when saving
-        fig.savefig(folder / f"{name}.png", metadata={"Software": None})
-        fig.savefig(folder / f"{name}.svg", metadata={"Date": None})
-    if data is not None:
-        data.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
-    words = {"caption": " ".join(caption.split()), "alt": " ".join(alt.split())}
-    (folder / f"{name}.json").write_text(json.dumps(words, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def gallery(folder: str | Path, *, notebooks: Sequence[Path] = ()) -> Path:
-    """Write folder/README.md: every figure that save_figure put there, with its caption; returns the page's path.
-
-    notebooks: where to look for the one that saves a figure, which is then linked; found by the figure's quoted name.
-    """
-    folder = Path(folder)
-    cells = {notebook: notebook.read_text(encoding="utf-8") for notebook in notebooks}
-    parts = ["# Figures\n", "Made by the notebooks; each also as SVG, with the plotted points as CSV.\n"]
-    if (folder / "runs.csv").exists():
-        parts.append(_runs(folder / "runs.csv"))
-    for sidecar in sorted(folder.glob("*.json")):
-        name, words = sidecar.stem, json.loads(sidecar.read_text(encoding="utf-8"))
-        parts.append(f"## {name}\n")
-        parts.append(f"![{_one_line(words['alt'])}]({name}.png)\n")
-        parts.append(f"{words['caption']}\n")
-        points = f" · [CSV]({name}.csv)" if sidecar.with_suffix(".csv").exists() else ""
-        makers = [notebook for notebook, text in cells.items() if f'\\"{name}\\"' in text]
-        source = "".join(f" · [{maker.stem}]({relpath(maker, folder)})" for maker in makers)
-        parts.append(f"[SVG]({name}.svg){points}{source}\n")
-    page = folder / "README.md"
-    page.write_text("\n".join(parts), encoding="utf-8")
-    return page
-
-
-def _runs(file: Path) -> str:
-    """The table of how each notebook was run (tts.companion.runner.note_runs) in Markdown."""
-    with file.open(encoding="utf-8", newline="") as lines:
-        heads, *rows = csv.reader(lines)
-    about = (
-        "How they were made. *seconds* is the notebook's own time, which reads what is stored; *stored hours* is the "
-        "time that the engines needed for all that is in that store. Parameters: those that differ from the cells'.\n"
-    )
-    table = [heads, ["---"] * len(heads), *rows]
-    return about + "\n" + "\n".join("| " + " | ".join(row) + " |" for row in table) + "\n"
-
-
-def _one_line(text: str) -> str:
-    return text.replace("[", "(").replace("]", ")")
+def difficulty_alt(points: pd.DataFrame) -> str:
+    """The alt text of difficulty_bars: accuracies at the largest N, by quintile and method."""
+    largest = points[points.n == points.n.max()]
+    parts = [
+        f"quintile {q}: " + ", ".join(f"{STRATEGIES[row.method].label} {row.accuracy:.0%}" for row in rows.itertuples())
+        for q, rows in largest.groupby("quintile")
+    ]
+    return "Bar chart in five groups, quintile 1 (easiest) to 5 (hardest). At the largest N: " + "; ".join(parts) + "."
