@@ -1,18 +1,53 @@
 """Figure 6 draws what the numbers say, and any text that a model may write."""
 
 import warnings
+from collections import Counter
+from functools import partial
 
 import matplotlib.pyplot as plt
 import pytest
 
-from tts.plots.diagrams import reductions, step_bars
+from tts.plots.diagrams import reductions, search_strategies, step_bars
 from tts.plots.saving import save_figure
+from tts.plots.scripted import scripted_search
+from tts.plots.trees import node_table
+from tts.strategies import beam_search, best_of_n, dvts
 
 
 @pytest.fixture(autouse=True)
 def _closed():
     yield
     plt.close("all")
+
+
+@pytest.fixture
+def three():
+    """The three searches of figure 3."""
+    strategies = (best_of_n, partial(beam_search, beam_width=2), partial(dvts, beam_width=2))
+    return [scripted_search(strategy, n=4) for strategy in strategies]
+
+
+def test_figure_3_is_what_the_strategies_do(three):
+    best, beam, trees = three
+    assert [len(search.solutions) for search in three] == [4, 4, 4]
+    rows = node_table(best, chosen=[best.solutions[2].path])
+    assert (rows.groupby("depth").size() == [1, 4, 4, 4, 4]).all()  # a root and four chains
+    assert rows[rows.chosen].text.tolist() == ["", *best.solutions[2].steps]
+    kept = [node.path for node in beam.nodes if node.fate == "kept"]
+    assert Counter(map(len, kept)) == {2: 2, 3: 2, 4: 2}  # N / M at each depth, (tree, child, ...)
+    assert {path[0] for path in kept} == {0}
+    kept = [node.path for node in trees.nodes if node.fate == "kept"]
+    assert Counter((len(path), path[0]) for path in kept) == {(d, t): 1 for d in (2, 3, 4) for t in (0, 1)}
+
+
+def test_figure_3_draws_these_searches(three):
+    axes = search_strategies().axes[:3]
+    assert [ax.get_title() for ax in axes] == ["Best-of-N", "Beam search", "DVTS"]
+    for ax, search in zip(axes, three, strict=True):
+        drawn = sum(len(marks.get_offsets()) for marks in ax.collections)
+        assert drawn == len(node_table(search))
+        scores = [solution.scores[-1] for solution in search.solutions]
+        assert f"{max(scores):.2f}" in {text.get_text() for text in ax.texts}
 
 
 def test_bars_are_as_long_as_their_scores():

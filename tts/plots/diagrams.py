@@ -1,90 +1,43 @@
-"""Diagrams, which are drawing code throughout: the searches (figure 3), the parts (4), scores of steps and of one
-solution (6).
-"""
+"""Diagrams: the searches (figure 3), the parts (figure 4), the scores of steps and of one solution (figure 6)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import FancyBboxPatch
 
-INK, PALE, KEPT, CHOSEN = "#333333", "#b5b5b5", "#0072B2", "#D55E00"
-
-# Each node: (x, depth, parent's index or None, state); the state is "kept", "dropped" or "chosen".
-_BEST_OF_N = [(1.5, 0, None, "kept")] + [
-    (x, depth, 0 if depth == 1 else 4 * (depth - 2) + x + 1, "chosen" if (x, depth) == (2, 4) else "kept")
-    for depth in (1, 2, 3, 4)
-    for x in range(4)
-]
-_BEAM = [
-    (1.5, 0, None, "kept"),
-    *[(x, 1, 0, "kept" if x in (1, 2) else "dropped") for x in range(4)],
-    *[(x, 2, 2 if x < 2 else 3, "kept" if x in (2, 3) else "dropped") for x in range(4)],
-    *[(x, 3, 7 if x < 2 else 8, "kept" if x in (0, 1) else "dropped") for x in range(4)],
-    *[(x, 4, 9 if x < 2 else 10, "chosen" if x == 1 else "kept") for x in range(4)],
-]
-_DVTS = [
-    (0.5, 0, None, "kept"),
-    (2.5, 0, None, "kept"),
-    *[(x, 1, x // 2, "kept" if x in (1, 2) else "dropped") for x in range(4)],
-    *[(x, 2, 3 if x < 2 else 4, "kept" if x in (0, 2) else "dropped") for x in range(4)],
-    *[(x, 3, 6 if x < 2 else 8, "kept" if x in (1, 3) else "dropped") for x in range(4)],
-    *[(x, 4, 11 if x < 2 else 13, "chosen" if x == 3 else "kept") for x in range(4)],
-]
+from tts.plots.scripted import scripted_search
+from tts.plots.style import CHOSEN, INK, KEPT
+from tts.plots.trees import add_key, draw_tree, node_table
+from tts.strategies import beam_search, best_of_n, dvts
 
 
 def search_strategies() -> Figure:
-    """Best-of-N, beam search and DVTS side by side, each with N = 4 solutions (and M = 2 where there is a width)."""
-    fig, axes = plt.subplots(1, 3, figsize=(9.6, 4.2), layout="constrained")
+    """Best-of-N, beam search and DVTS side by side: real searches of scripted models, N = 4 and M = 2."""
     panels = (
-        ("Best-of-N", _BEST_OF_N, "N whole solutions,\nscored at the end"),
-        ("Beam search", _BEAM, "the best N / M partial solutions of all\nare kept, each gets M children"),
-        ("DVTS", _DVTS, "N / M separate trees,\neach keeps its own best child"),
+        ("Best-of-N", best_of_n, "N whole solutions,\nchosen at the end"),
+        (
+            "Beam search",
+            partial(beam_search, beam_width=2),
+            "the best N / M steps of all are kept,\neach gets M children",
+        ),
+        ("DVTS", partial(dvts, beam_width=2), "N / M separate trees,\neach keeps its own best child"),
     )
-    for ax, (name, nodes, caption) in zip(axes, panels, strict=True):
-        _tree(ax, nodes)
+    fig, axes = plt.subplots(1, 3, figsize=(9.6, 4.4), layout="constrained")
+    tables = []
+    for ax, (name, strategy, words) in zip(axes, panels, strict=True):
+        search = scripted_search(strategy, n=4)
+        best = max(search.solutions, key=lambda solution: solution.scores[-1])
+        tables.append(node_table(search, chosen=[best.path]))
+        draw_tree(ax, tables[-1])
         ax.set_title(name, fontsize=12, fontweight="bold", color=INK)
-        ax.text(1.5, -4.75, caption, ha="center", va="top", fontsize=9, color=INK)
-    marks = [
-        Line2D([], [], marker="o", ls="", ms=9, color=KEPT, label="step that is kept"),
-        Line2D([], [], marker="X", ls="", ms=9, color=PALE, label="step that the PRM's score drops"),
-        Line2D([], [], marker="*", ls="", ms=14, color=CHOSEN, label="solution with the best score"),
-    ]
-    fig.legend(handles=marks, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+        ax.set_xlabel(words, fontsize=9, color=INK)
+    add_key(fig, axes, tables)
     return fig
-
-
-def _tree(ax: Axes, nodes: list[tuple[float, int, int | None, str]]) -> None:
-    style = {"kept": ("o", 90, KEPT), "dropped": ("X", 90, PALE), "chosen": ("*", 260, CHOSEN)}
-    for x, depth, parent, state in nodes:
-        if parent is not None:
-            above = nodes[parent]
-            colour = PALE if state == "dropped" else INK
-            ax.plot(
-                [above[0], x],
-                [-above[1], -depth],
-                color=colour,
-                lw=1.3,
-                ls=":" if state == "dropped" else "-",
-                zorder=1,
-            )
-        marker, size, colour = style[state]
-        ax.scatter(
-            [x],
-            [-depth],
-            marker="s" if parent is None else marker,
-            s=size,
-            color=INK if parent is None else colour,
-            zorder=2,
-        )
-    roots = [node for node in nodes if node[2] is None]
-    ax.text(1.5, 0.42, "problem" if len(roots) == 1 else "problem, once a tree", ha="center", fontsize=9, color=INK)
-    ax.set(xlim=(-0.6, 3.6), ylim=(-5.6, 0.8))
-    ax.axis("off")
 
 
 def system() -> Figure:

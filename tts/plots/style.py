@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-_STYLE = Path(__file__).with_name("tts.mplstyle")
+# On top of matplotlib's own defaults, so that a reader's matplotlibrc has no say.
+_STYLE = ["default", str(Path(__file__).with_name("tts.mplstyle"))]
+
+# Of diagrams and trees, where colour is not a strategy's.
+INK, PALE, KEPT, CHOSEN = "#333333", "#b5b5b5", "#0072B2", "#D55E00"
 
 
 @dataclass(frozen=True)
@@ -49,13 +53,13 @@ STRATEGIES = {
 @contextmanager
 def styled() -> Iterator[None]:
     """Use the project's style inside a with block."""
-    with matplotlib.style.context(str(_STYLE)):
+    with matplotlib.style.context(_STYLE):
         yield
 
 
 def style() -> None:
     """Use the project's style for every figure from here on."""
-    matplotlib.style.use(str(_STYLE))
+    matplotlib.style.use(_STYLE)
 
 
 def log2_axis(ax: Axes, ns: Sequence[int]) -> Axes:

@@ -1,9 +1,10 @@
-"""The tree of one search as a table and as a picture. A stored Search (tts.tree) has all that is needed."""
+"""The tree of one search as a table and as a picture. A Search (tts.tree) has all that is needed."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
@@ -15,8 +16,8 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MultipleLocator
 from scipy.optimize import isotonic_regression
 
-from tts.plots.diagrams import CHOSEN, INK, PALE
-from tts.tree import Node, Search
+from tts.plots.style import CHOSEN, INK, PALE
+from tts.tree import Node, Search, Solution
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,18 +39,24 @@ STATES = {
 
 
 def node_table(search: Search, *, chosen: Collection[tuple[int, ...]] = ()) -> pd.DataFrame:
-    """A row for each node of the tree, the roots too, by path, with the place where draw() puts it.
+    """A row for each node of the tree, the roots too, by path, with the place where draw_tree() puts it.
 
-    chosen: paths of solutions (Solution.path), such as those that gave the answer voted for. The columns:
+    Independent samples, which have no nodes, are chains from one root. chosen: paths of solutions (Solution.path), such
+    as those that gave the answer voted for. The columns:
     path    "0.3.1": tree, child, child, as in Node.path        x      place in its row, from 0
     depth   number of steps up to and with this one, 0 a root    state  a key of STATES
     score   in [0, 1], NaN where there is none                   text   of the step
     chosen  whether it lies on the path of a chosen solution
     """
+    all_nodes = search.nodes
+    if not all_nodes:
+        chains = {solution.path: list(_chain(solution)) for solution in search.solutions}
+        all_nodes = [node for chain in chains.values() for node in chain]
+        chosen = [chains[path][-1].path for path in chosen]
     on_path = {path[:length] for path in chosen for length in range(1, len(path) + 1)}
     rows, left = [], 0.0
-    for tree in range(len(search.ended)):
-        nodes = {node.path: node for node in search.nodes if node.path[0] == tree}
+    for tree in range(1 + max((node.path[0] for node in all_nodes), default=0)):
+        nodes = {node.path: node for node in all_nodes if node.path[0] == tree}
         places = _places([(tree,), *nodes])
         for path, x in places.items():
             node = nodes.get(path)
@@ -60,6 +67,14 @@ def node_table(search: Search, *, chosen: Collection[tuple[int, ...]] = ()) -> p
             )
         left += max(places.values()) + 1 + GAP
     return pd.DataFrame(rows, columns=["path", "x", "depth", "state", "score", "chosen", "text"])
+
+
+def _chain(solution: Solution) -> Iterator[Node]:
+    """The steps of independent sample i, whose path is (i,), as the nodes of a chain below the root (0,)."""
+    for k, (step, score) in enumerate(zip(solution.steps, solution.scores or repeat(None))):
+        last = k == len(solution.steps) - 1
+        fate = "solution" if last else "kept"
+        yield Node((0, *solution.path, *[0] * k), step, 0, 0.0, "end" if last else "stop", score, score, fate=fate)
 
 
 def _places(paths: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], float]:
@@ -102,24 +117,30 @@ def draw(tables: Mapping[str, pd.DataFrame]) -> Figure:
     )
     for ax, (title, table) in zip(axes[:, 0], tables.items(), strict=True):
         ax.set_title(title, loc="left", fontsize=10)
-        _draw_one(ax, table)
-    seen = pd.concat(tables.values()).state.unique()
+        draw_tree(ax, table)
+    add_key(fig, axes, tables.values())
+    return fig
+
+
+def add_key(fig: Figure, axes: np.ndarray, tables: Collection[pd.DataFrame]) -> None:
+    """Explain the markers of these trees below the figure, and the colours beside it."""
+    seen = pd.concat(tables).state.unique()
     key = [
         Line2D([], [], marker=marker, ls="", ms=7 * size**0.5, mec=INK, mew=0.6, mfc=INK if state == "root" else "none")
         for state, (marker, size, _) in STATES.items()
         if state in seen
     ]
     words = [words for state, (_, _, words) in STATES.items() if state in seen]
-    if any(table.chosen.any() for table in tables.values()):
+    if any(table.chosen.any() for table in tables):
         key, words = [*key, Line2D([], [], color=CHOSEN, lw=2.6)], [*words, "leads to the chosen answer"]
     fig.legend(key, words, loc="outside lower center", ncols=min(5, len(words)), fontsize=8.5)
     fig.colorbar(
         ScalarMappable(cmap="viridis_r"), ax=axes, label="score of the step", aspect=30, fraction=0.03, pad=0.01
     )
-    return fig
 
 
-def _draw_one(ax: Axes, table: pd.DataFrame) -> None:
+def draw_tree(ax: Axes, table: pd.DataFrame) -> None:
+    """One tree, or the trees of one DVTS, into ax: the rows of node_table()."""
     at = table.set_index("path")
     wide = table.x.max() + 1
     area = 90 if wide <= ROOM_FOR_NUMBERS else 90 * ROOM_FOR_NUMBERS / wide
