@@ -12,6 +12,7 @@ import matplotlib.style
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     from matplotlib.axes import Axes
 
@@ -157,3 +158,21 @@ def difficulty_alt(points: pd.DataFrame) -> str:
         for q, rows in largest.groupby("quintile")
     ]
     return "Bar chart in five groups, quintile 1 (easiest) to 5 (hardest). At the largest N: " + "; ".join(parts) + "."
+
+
+def choice_map(ax: Axes, accuracy: np.ndarray, labels: np.ndarray, budgets: Sequence[int]) -> None:
+    """The chosen method by quintile and budget: its label and its accuracy in [0, 1], both (5, budgets).
+
+    The text says all that colour says, so the map can be read in grey.
+    """
+    import seaborn  # slow to import, and one figure needs it
+
+    text = [[f"{label}\n{value:.0%}" for label, value in zip(*row)] for row in zip(labels, accuracy)]
+    seaborn.heatmap(
+        100 * accuracy, annot=text, fmt="", vmin=0, vmax=100, cmap="viridis", ax=ax, linewidths=1,
+        annot_kws={"fontsize": 8}, cbar_kws={"label": "accuracy (%)"},
+    )  # fmt: skip
+    ax.set_xticklabels(budgets)
+    ax.set_yticklabels(["1 (easiest)", "2", "3", "4", "5 (hardest)"], rotation=0)
+    ax.set(xlabel="generations per problem, N", ylabel="difficulty quintile")
+    ax.tick_params(length=0)
