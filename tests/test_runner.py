@@ -194,8 +194,7 @@ def test_interrupt_ends_the_kernel_and_copies_nothing(repository):
 
 @pytest.mark.parametrize("ending", ["", "; raise SystemError"], ids=["success", "failure"])
 def test_engines_are_shared_by_the_notebooks_and_stopped_at_the_end(repository, tmp_path, ending):
-    (repository / "tts" / "engines").mkdir()
-    (repository / "tts" / "engines" / "host.py").write_text(
+    (repository / "tts" / "models" / "host.py").write_text(
         "import os, sys\nopen('stopped', 'a').write(' '.join([*sys.argv[1:], os.environ['TTS_ENGINES']]) + '\\n')"
     )
     use = "import os; os.makedirs(os.environ['TTS_ENGINES'], exist_ok=True); "
