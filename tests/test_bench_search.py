@@ -173,6 +173,7 @@ def test_of_many_problems_at_once_nothing_is_drawn_or_scored_twice(strategy):
 # --- The measurement itself, with the embedded models ---------------------------------------------
 
 
+@pytest.mark.engine
 def test_it_prints_its_tables(monkeypatch, capsys):
     for name, value in {"PROBLEMS": "3", "N": "4", "ENGINE": "transformers"}.items():
         monkeypatch.setenv(f"TTS_BENCH_{name}", value)

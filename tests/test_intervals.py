@@ -53,6 +53,7 @@ def drawn(rng, problems, seeds):
     return rng.random((problems, seeds)) < chances[:, None]
 
 
+@pytest.mark.slow
 def test_with_seeds_nested_in_problems_the_interval_covers_and_with_seeds_as_problems_it_would_not():
     rng = np.random.default_rng(11)
     nested = flat = 0

@@ -149,6 +149,7 @@ def test_an_engine_that_hangs_for_all_stops_the_run_with_one_line(tmp_path, engi
     assert search(tmp_path) == search(tmp_path / "undisturbed")
 
 
+@pytest.mark.slow
 def test_samples_and_scores_have_patience_too(tmp_path):
     def sample_and_score(folder, policy, prm):
         async def main():
@@ -186,6 +187,7 @@ asyncio.run(search(problems, partial(beam_search, depth=8), policy, scorer, Stor
 """
 
 
+@pytest.mark.slow
 def test_a_search_whose_process_is_killed_goes_on(tmp_path):
     folder, stored, chance = tmp_path / "killed", [], random.Random(3)
     for _ in range(2):
@@ -228,6 +230,8 @@ async def search(folder):
 """
 
 
+@pytest.mark.kernel
+@pytest.mark.engine
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 def test_an_interrupted_cell_runs_again_and_goes_on(tmp_path):
     folder = tmp_path / "interrupted"

@@ -189,6 +189,7 @@ asyncio.run(sample(problems, Scripted(), Store(sys.argv[1]), n=4, sampling=Sampl
 """
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_the_table_is_that_of_an_undisturbed_run(tmp_path):
     def start(folder):
         return subprocess.Popen([sys.executable, "-c", RUN, folder], stderr=subprocess.DEVNULL)

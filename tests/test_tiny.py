@@ -167,6 +167,7 @@ def test_solutions_are_short(codec: Codec) -> None:
 # --- training ---
 
 
+@pytest.mark.slow
 def test_a_short_run_lowers_the_loss_and_a_resumed_one_ends_the_same(codec: Codec, tmp_path: Path) -> None:
     data = policy_examples(codec, tokens=20_000, seed=0)
 
@@ -211,6 +212,7 @@ def test_the_first_new_layer_looks_at_the_token_before() -> None:
     assert torch.equal(plain[-1], stream[policy.shape.layers - 1])  # the policy below is as it was
 
 
+@pytest.mark.slow
 def test_a_reward_model_learns_from_a_few_examples(codec: Codec, tmp_path: Path) -> None:
     model = RewardModel(grown(TinyLlama(SMALL), layers=1, context=256, seed=0), base=SMALL.layers)
     data = made_examples(codec, count=300, seed=0)
@@ -338,6 +340,7 @@ def test_models_load_in_transformers_and_say_the_same(folder: Path) -> None:
         torch.testing.assert_close(hub(batch).logits, own.logits(own(batch)), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (MODELS / "prm").exists(), reason="no trained reward model in tts/tiny/models")
 def test_the_reward_model_likes_right_steps_better(codec: Codec) -> None:
     model, codec = load(MODELS / "prm")
