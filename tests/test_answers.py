@@ -54,6 +54,20 @@ def no_cache(monkeypatch):
         (r"\boxed{\boxed{5}}", "5"),
         (r"\boxed{x = \boxed{5}}", r"x = \boxed{5}"),
         (r"\boxed{5} and \boxed{7", "5"),  # cut off
+        (r"$\boxed{5}$. I put it in a \boxed as you asked.", "5"),  # the word, not a box
+        (r"\boxed{5}. I put it in a \boxed as you asked: $5$", "5"),
+        (r"\boxed{5} is in a \boxed.", "5"),
+        (r"\boxed{5} is in a $\boxed$", "5"),
+        (r"\boxed{5} is in a \boxed{}, as you asked", "5"),
+        (r"\boxed{5} has the form \boxed{...}", "5"),
+        (r"\boxed{5} has the form \boxed{\ldots}", "5"),
+        (r"\boxed{5} has the form \boxed{\quad}", "5"),
+        (r"\boxed{5} or rather \boxed{\boxed{}}", "5"),
+        (r"\boxed \boxed{5}", "5"),
+        (r"\boxed{1} or rather \boxed 2$", "2"),
+        (r"$\boxed \pi r^2$", r"\pi r^2"),
+        ("I put it in a \\boxed as you asked", None),
+        (r"\boxed\frac{1}{2}$", None),  # not what TeX allows either
         (r"\boxed{\text{a } b}", r"\text{a } b"),
         (r"\boxed{}", ""),
         (r"\boxed{ }", ""),

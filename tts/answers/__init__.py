@@ -70,14 +70,17 @@ _NO_ANSWER = Canonical(None, "none")
 _cache: dict[tuple[int, str], Canonical] = {}
 
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*")
-_BARE = re.compile(r"[^\n{}$]*(?=\$)|[^\s{}$]+")
+_BARE = re.compile(r"[^\n{}$]{0,400}(?=\$)|(?=[^\s{}$]{0,400}[0-9])[^\s{}$]{1,400}")
+_PROSE = re.compile(r"(?<![A-Za-z\\])[A-Za-z]{2}|\\(?:boxed|fbox)(?![A-Za-z])")
+_BLANK = re.compile(r"(?:[\s.,:;~$]|\\[,:;!> ]|\\(?:q?quad|[lc]?dots)(?![A-Za-z])|\\$)*")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 
 
 def extract_answer(text: str) -> str | None:
-    r"""What the last whole \boxed{...} holds (\fbox{...} and MATH's "\boxed 5$" too), or None.
+    r"""The content of the last \boxed{...} or \fbox{...} that is closed and not empty.
 
-    Of nested boxes the outermost counts. A box that is never closed (a truncated solution) is no box.
+    "" if every box is empty, None if there is no box. A box that is never closed (a truncated solution) is no box.
+    Of nested boxes the outermost counts. MATH's "\boxed 5$" is a box too, "a \boxed as you asked" is not.
     """
     if not (first := _BOX.search(text)):
         return None
@@ -91,17 +94,20 @@ def extract_answer(text: str) -> str | None:
     answer, end = None, start
     for box in _BOX.finditer(text, start):
         if box.start() < end:
-            continue  # inside the box before
+            continue  # inside the previous box
         opening = box.end()
         if opening in closes:
             end = closing = closes[opening]
-            answer = text[opening + 1 : closing].strip()
             # a box in a box
             while (inner := _BOX.match(text, opening + 1)) and closes.get(inner.end()) == closing - 1:
                 opening, closing = inner.end(), closing - 1
-                answer = text[opening + 1 : closing].strip()
-        elif bare := _BARE.match(text, opening):
-            answer, end = bare[0].strip(), bare.end()
+            content = text[opening + 1 : closing].strip()
+        elif (bare := _BARE.match(text, opening)) and not _PROSE.search(bare[0]):
+            content, end = bare[0].strip(), bare.end()
+        else:
+            continue
+        if answer is None or not _BLANK.fullmatch(content):
+            answer = content
     return answer
 
 
