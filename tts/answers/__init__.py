@@ -45,7 +45,7 @@ from tts.answers.pool import POOL
 from tts.answers.spelling import normalise
 from tts.errors import InputError
 
-VERSION = 1  # of the policies: the same answer may have another key in another version
+VERSION = 2  # of the policies: the same answer may have another key in another version
 DEADLINE = 300.0  # seconds for one answer, starved machines included; a worker ends itself after 5 of its own time
 
 Status = Literal["parsed", "text", "rejected", "timeout", "empty", "none"]
@@ -179,6 +179,6 @@ def _tuples(key: list) -> Key:
 def _text_key(text: str) -> Key:
     """What couldn't be read equals only what is written the same, spaces aside, and in words the case aside."""
     plain = re.sub(r"\\text\s*\{([^{}]*)\}", r"\1", text)
-    plain = re.sub(r"\s+", "", plain)
+    plain = re.sub(r"(?<![0-9.])\s+|\s+(?![0-9.])", "", plain)  # "1 1/2x" is not "11/2x"
     plain = plain.encode(errors="backslashreplace").decode()  # half a surrogate pair could not be stored
     return ("text", short(plain.casefold() if not re.search(r"[\\^_=+*/0-9]", plain) else plain))

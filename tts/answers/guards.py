@@ -21,6 +21,7 @@ _NUMBER = re.compile(rf"[0-9]{{{DIGITS + 1}}}")
 _FACTORIAL = re.compile(r"(?<!\\)!")
 _LARGE_FACTORIAL = re.compile(r"[0-9]{5,}[\s)}]*(?<!\\)!")
 _LARGE_BINOMIAL = re.compile(r"\\[dt]?binom\s*\{?\s*[0-9]{5,}|[0-9]{5,}\s*\\choose")
+_ATOM = re.compile(r"\\[A-Za-z]+|[0-9]+|\S", re.ASCII)
 _UNDECIDABLE = re.compile(
     r"\\(?:i*int|oint|sum|prod|coprod|bigcup|bigcap|lim|limsup|liminf|partial|nabla)(?![A-Za-z])|\\frac\s*\{\s*d[^{}]{0,9}\}\s*\{\s*d\s*[a-z]\s*\}"
 )
@@ -69,22 +70,22 @@ def _nesting(text: str) -> int:
 
 
 def _tower(text: str) -> int:
-    """How many exponents or indices stand on one another: 1 for x^2 + y^2, 2 for x^{2^3}, 2^3^2 and x_i^2."""
+    """How many exponents or indices stand on one another: 1 for x^2y^2, 2 for x^{2^3}, 2^3^2 and x_i^2."""
     outside: list[int] = []  # the height on which each open bracket stands
     height = tallest = 0  # of what is being read
     raised = False  # just after ^ or _
-    for character in text:
-        if character in "^_":
+    for token in _ATOM.findall(text):
+        if token in "^_":
             height += 1
             tallest = max(tallest, height + sum(outside))
             raised = True
-        elif character in "([{":
+        elif token in "([{":
             outside.append(height if raised else 0)
             height, raised = 0, False
-        elif character in ")]}":
+        elif token in ")]}":
             height, raised = (outside.pop() if outside else 0), False
-        elif character != " ":
-            if not raised and not character.isalnum():
-                height = 0
+        elif raised:
             raised = False
+        else:  # a new base
+            height = 0
     return tallest

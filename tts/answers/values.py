@@ -36,8 +36,10 @@ def scalar(text: str) -> Key:
     """The key of an expression, or of an equation "left=right". Raises UnreadableError."""
     if re.search(r"[0-9)]\s*_", text):
         raise UnreadableError("a base inside an expression")  # the parser would drop it
-    if re.search(r"\^\s*(?:\{[^{}]*\}|\w)\s*\^", text):
+    if re.search(r"\^\s*(?:\{[^{}]*\}|[0-9]+|\w)\s*\^", text):
         raise UnreadableError("an exponent of an exponent without braces")
+    if re.search(r":|'|\\prime|\\quad|[0-9.][eE][+-]?[0-9]", text):  # the parser would divide, drop or add
+        raise UnreadableError("a ratio, a prime, a gap or scientific notation inside an expression")
     if r"\text" in text or not all(map(is_product, re.findall(r"(?<![A-Za-z\\])[A-Za-z]+", text))):
         raise UnreadableError("words")
     left, equals, right = text.partition("=")
@@ -98,14 +100,17 @@ class _Parser(_Latex2Sympy):
             return factors[0]
         if not all(isinstance(factor, sympy.Expr) for factor in factors):
             raise UnreadableError("a derivative or a matrix")
-        if any(text[0] in ".0123456789" for text in texts[1:]):
+        if any(b[0] in ".0123456789" and not _CLOSED_POWER.search(a) for a, b in zip(texts, texts[1:])):
             raise UnreadableError("numbers side by side")
-        if len(texts) == 2 and _MIXED_NUMBER.fullmatch("".join(texts)):
+        if mixed := _MIXED_NUMBER.fullmatch("".join(texts[:2])):
+            if len(texts) > 2 or int(mixed[1]) >= int(mixed[2]):
+                raise UnreadableError("a mixed number or a product")
             return sympy.Add(*factors, evaluate=False)
         return sympy.Mul(*factors, evaluate=False)
 
 
-_MIXED_NUMBER = re.compile(r"[0-9]+\\frac\{[0-9]+\}\{[0-9]+\}")
+_MIXED_NUMBER = re.compile(r"[0-9]+\\frac\{([0-9]+)\}\{([0-9]+)\}")
+_CLOSED_POWER = re.compile(r"\^\{[^{}]*\}$")
 _RAISED = re.compile(r"\\[A-Za-z]+|([A-DF-Za-df-z])(?=\s*\^)")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 _NO_FUNCTIONS = {r"\frac", r"\sqrt", r"\cdot", r"\times", r"\pi"}
