@@ -123,6 +123,24 @@ def test_only_new_answers_are_read(no_cache, monkeypatch):
     assert canonical_keys(["y", "x+1", None, "x + 1", "7"])[1].status == "parsed"
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("x^2y^3z^4", None),
+        ("a_1a_2a_3", None),
+        (r"\pi^2\theta^3x^4", None),
+        ("x_1^2y_1^2", None),
+        ("2^6 3^5 5^4", None),
+        ("2^63^55^4", "tower"),  # 63 and 55 are exponents and bases
+        ("x_i^j_k", "tower"),
+        (r"x^\pi^y^z", "tower"),
+        ("x^{y^{z^w}}", "tower"),
+    ],
+)
+def test_factors_side_by_side_are_no_tower(text, reason):
+    assert refuse(text) == reason
+
+
 @needs_math500
 def test_every_gold_passes_the_guards_and_is_read():
     answers = golds()

@@ -1,7 +1,7 @@
-"""An answer's form: the brackets, lists and relations that it is made of, as a typed key.
+"""An answer's form: its brackets, lists and relations, as a typed key.
 
-What stands inside them is a scalar, which read() hands to the reader that it is given: simple_number() in this
-process, the parser in a worker.
+What stands inside them is a scalar. read() passes it to the reader that it is given: simple_number() in this process,
+the parser in a worker.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Scalar = Callable[[str], Key]
 
 
 class UnreadableError(Exception):
-    """The text has no typed key: it is compared as text."""
+    """The text has no typed key and is compared as text."""
 
 
 class TooLargeError(UnreadableError):
@@ -73,7 +73,7 @@ def read(text: str, scalar: Scalar) -> Key:
     if len(items := _split(text, (",", ";", r"\lor", r"\quad"))) > 1:
         separators = {separator for separator, _ in items}
         if r"\quad" in separators and not all("=" in item for _, item in items):
-            raise UnreadableError("side by side")
+            raise UnreadableError("values side by side")
         keys = _list([item for _, item in items], scalar)
         if r"\lor" in separators and keys[0] == "system":
             raise UnreadableError("x = 1 or y = 2")
@@ -100,7 +100,7 @@ def read(text: str, scalar: Scalar) -> Key:
 
 
 def simple_number(text: str) -> Key:
-    """An integer, a decimal or a fraction of integers, exactly and without the parser. Else raises UnreadableError."""
+    """The key of an integer, a decimal or a fraction of integers, without the parser. Else raises UnreadableError."""
     if match := _DECIMAL.fullmatch(text):
         return number_key(Fraction(match[1] + match[2]))
     if match := _FRACTION.fullmatch(text):
@@ -119,7 +119,7 @@ def number_key(value: Fraction) -> Key:
 
 
 def short(digits: str) -> str:
-    """Digits as they are, or their hash where there are many: keys stay small, and what differs stays different."""
+    """The digits, or their hash if there are many, so that keys stay small."""
     return digits if len(digits) <= 100 else "sha256:" + hashlib.sha256(digits.encode()).hexdigest()
 
 
@@ -192,12 +192,12 @@ def _group(opening: str, inside: str, closing: str, scalar: Scalar) -> Key:
 
 
 def _list(items: list[str], scalar: Scalar) -> Key:
-    """A bare list is a set, unless an item stands in it twice. "x=1, x=2" is 1, 2; "x=1, y=2" is a system."""
+    """A bare list is a set, unless an item occurs twice. "x=1, x=2" is 1, 2; "x=1, y=2" is a system."""
     sides = [_split(item, ("=",)) for item in items]
     names = [re.sub(r"\s", "", pair[0][1]) if len(pair) == 2 and _is_name(pair[0][1]) else "" for pair in sides]
     if len(set(names) - {""}) > 1:
         if "" in names or len(set(names)) < len(names):
-            raise UnreadableError("some items have a name of their own and some have not")
+            raise UnreadableError("only some items have a name of their own")
         values = [read(pair[1][1], scalar) for pair in sides]
         return ("system", *sorted(zip(names, values, strict=True), key=_order))
     keys = sorted((read(item, scalar) for item in _both_signs(items)), key=_order)
@@ -205,7 +205,7 @@ def _list(items: list[str], scalar: Scalar) -> Key:
 
 
 def _alternatives(key: Key) -> Key:
-    r"""What "or" joins doesn't count: \frac{5}{8} or 0.625 is one number."""
+    r"""Repetitions don't count between alternatives: \frac{5}{8} or 0.625 is one number."""
     if key[0] != "multiset":
         return key
     unique = sorted(set(key[1:]), key=_order)
@@ -256,7 +256,7 @@ def _relation(sides: list[str], relations: list[str], scalar: Scalar) -> Key:
     if not set(relations) <= {"=", r"\approx"}:
         return _inequality(sides, relations, scalar)
     while relations and relations[-1] == r"\approx" and not (len(sides) == 2 and _is_name(sides[0])):
-        sides, relations = sides[:-1], relations[:-1]  # the exact value, not what it is about
+        sides, relations = sides[:-1], relations[:-1]  # keep the exact value, not the approximation
     if len(sides) == 1:
         return read(sides[0], scalar)
     if _is_name(sides[0]):  # f(x) = 2x is 2x
@@ -315,16 +315,16 @@ def _inequality(sides: list[str], relations: list[str], scalar: Scalar) -> Key:
 def _base(digits: str, base: int) -> Key:
     """52_8 keeps its base: it is not 52, nor 52_7, nor 42."""
     if not 2 <= base <= 36 or any(int(digit, 36) >= base for digit in digits):
-        raise UnreadableError("digits that the base has not")
+        raise UnreadableError("a digit that this base doesn't have")
     return ("base", base, short(digits.lstrip("0") or "0"))
 
 
 def _ratio(text: str, keys: list[Key]) -> Key:
-    """3:4, in lowest terms: a type of its own, not a quotient. 6:00, and 3:30 if it isn't 3 : 30, is a time of day."""
+    """3:4, in lowest terms: a type of its own, not a quotient. 6:00 and 3:30 may be times of day, 3 : 30 is a ratio."""
     if ("rational", "0") in keys or (
         _TIME.fullmatch(text) and (":0" in text or math.gcd(*map(int, text.split(":"))) > 1)
     ):
-        raise UnreadableError("a time or a score")
+        raise UnreadableError("a time of day, or a ratio with a zero")
     if all(key[0] == "rational" and not key[1].startswith("sha256") for key in keys):
         values = [Fraction(key[1]) for key in keys]
         if scale := next(filter(None, values), None):

@@ -1,4 +1,4 @@
-"""One spelling for each thing: an answer's text before it is read. Every line is a policy or a synonym."""
+"""One spelling for each thing: answers are normalised before they are read. Every line is a policy or a synonym."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import unicodedata
 
 from tts.answers.form import is_product
 
-_CHARACTERS = {  # what models write for a command
+_CHARACTERS = {  # what models write instead of a command
     "π": r"\pi ", "θ": r"\theta ", "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "φ": r"\phi ", "λ": r"\lambda ",
     "∞": r"\infty ", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "÷": "/", "∕": "/", "⁄": "/",
     "−": "-", "–": "-", "—": "-", "±": r"\pm ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "≈": r"\approx ",
@@ -146,7 +146,7 @@ _SPACES = re.compile(r"\s+")
 
 def normalise(answer: str) -> str:
     r"""The answer without delimiters, sizes, styles, units, currencies, degree and percent signs, thousands separators
-    and a final full stop; with a comma for "and", \lor for "or", and with braces where LaTeX lets them out.
+    and a final full stop; with a comma for "and", \lor for "or", and the braces that LaTeX lets writers leave out.
     """
     text = _SPACED_THOUSANDS.sub(lambda number: "".join(number[0].split()), answer)
     if not text.isascii():
@@ -184,7 +184,7 @@ def normalise(answer: str) -> str:
 
 
 def _ascii(text: str) -> str:
-    """Commands for the characters that models write for them."""
+    """The text with commands in place of Unicode characters."""
     text = _RADICAL.sub(lambda root: _RADICALS[root[1]] + (f"{{{root[2]}}}" if root[2] else ""), text)
     for pattern, raising in ((_RAISED, "^"), (_LOWERED, "_")):
         text = pattern.sub(lambda run, raising=raising: f"{raising}{{{unicodedata.normalize('NFKC', run[0])}}}", text)
