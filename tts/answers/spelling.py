@@ -140,7 +140,7 @@ _BARE_NEGATIVE_EXPONENT = re.compile(  # of e^-2, not of e^-2x
 )
 _BARE_EXPONENT = re.compile(rf"\^\s*(-?\s*\\(?:frac\s*{_BRACES}\s*|sqrt\s*(?:\[[^\[\]]*\]\s*)?){_BRACES})")
 _POWERS_SIDE_BY_SIDE = re.compile(r"(\^\s*)([0-9]+)\s+(?=[0-9]+\s*\^)")
-_EDGES = re.compile(r"^(?:\s|[;:,=]|\\approx(?![A-Za-z]))+|[\s.;:,\\]+$")
+_EDGES = re.compile(r"^(?:\s|[;:,=]|\\(?:approx|lor)(?![A-Za-z]))+|[\s.;:,\\]+$")
 _SPACES = re.compile(r"\s+")
 
 
