@@ -54,6 +54,20 @@ def no_cache(monkeypatch):
         (r"\boxed{\boxed{5}}", "5"),
         (r"\boxed{x = \boxed{5}}", r"x = \boxed{5}"),
         (r"\boxed{5} and \boxed{7", "5"),  # cut off
+        (r"$\boxed{5}$. I put it in a \boxed as you asked.", "5"),  # the word, not a box
+        (r"\boxed{5}. I put it in a \boxed as you asked: $5$", "5"),
+        (r"\boxed{5} is in a \boxed.", "5"),
+        (r"\boxed{5} is in a $\boxed$", "5"),
+        (r"\boxed{5} is in a \boxed{}, as you asked", "5"),
+        (r"\boxed{5} has the form \boxed{...}", "5"),
+        (r"\boxed{5} has the form \boxed{\ldots}", "5"),
+        (r"\boxed{5} has the form \boxed{\quad}", "5"),
+        (r"\boxed{5} or rather \boxed{\boxed{}}", "5"),
+        (r"\boxed \boxed{5}", "5"),
+        (r"\boxed{1} or rather \boxed 2$", "2"),
+        (r"$\boxed \pi r^2$", r"\pi r^2"),
+        ("I put it in a \\boxed as you asked", None),
+        (r"\boxed\frac{1}{2}$", None),  # not what TeX allows either
         (r"\boxed{\text{a } b}", r"\text{a } b"),
         (r"\boxed{}", ""),
         (r"\boxed{ }", ""),
@@ -107,6 +121,24 @@ def test_only_new_answers_are_read(no_cache, monkeypatch):
     canonical_keys(["x+1", "y", "x + 1"])
     monkeypatch.setattr(tts.answers, "POOL", None)
     assert canonical_keys(["y", "x+1", None, "x + 1", "7"])[1].status == "parsed"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("x^2y^3z^4", None),
+        ("a_1a_2a_3", None),
+        (r"\pi^2\theta^3x^4", None),
+        ("x_1^2y_1^2", None),
+        ("2^6 3^5 5^4", None),
+        ("2^63^55^4", "tower"),  # 63 and 55 are exponents and bases
+        ("x_i^j_k", "tower"),
+        (r"x^\pi^y^z", "tower"),
+        ("x^{y^{z^w}}", "tower"),
+    ],
+)
+def test_factors_side_by_side_are_no_tower(text, reason):
+    assert refuse(text) == reason
 
 
 @needs_math500

@@ -272,6 +272,8 @@ def test_every_hostile_answer_ends_in_a_status(kind):
 def test_boxes_that_are_never_closed_take_linear_time():
     assert extract_answer(r"\boxed{" * 100_000) is None
     assert extract_answer(r"\boxed{" * 1000 + "}" * 1000) == ""
+    assert extract_answer(r"\boxed " * 100_000) is None
+    assert extract_answer(r"\boxed 1" * 100_000 + r"\boxed{5}") == "5"
     assert extract_answer("{" * N + r"\boxed{5}" + "}" * N) == "5"
     assert extract_answer("\\" * N + r" \boxed{5}") == "5"
 

@@ -1,13 +1,14 @@
-"""An answer's form: the brackets, lists and relations that it is made of, as a typed key.
+"""An answer's form: its brackets, lists and relations, as a typed key.
 
-What stands inside them is a scalar, which read() hands to the reader that it is given: simple_number() in this
-process, the parser in a worker.
+What stands inside them is a scalar. read() passes it to the reader that it is given: simple_number() in this process,
+the parser in a worker.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable
 from fractions import Fraction
@@ -17,7 +18,7 @@ Scalar = Callable[[str], Key]
 
 
 class UnreadableError(Exception):
-    """The text has no typed key: it is compared as text."""
+    """The text has no typed key and is compared as text."""
 
 
 class TooLargeError(UnreadableError):
@@ -46,16 +47,21 @@ _FRACTION = re.compile(
 _BASE = re.compile(r"\(?\s*([0-9A-Z]+)\s*\)?\s*_\s*\{?\s*([0-9]{1,2})\s*\}?")
 _MATRIX = re.compile(r"[(\[]?\s*\\begin\s*\{([pbB]?matrix|array)\}(.*)\\end\s*\{\1\}\s*[)\]]?", re.DOTALL)
 _COLUMNS = re.compile(r"\s*\{[lcr| ]*\}")
-_SYMBOL = r"(?:[A-Za-z]|\\(?:alpha|beta|gamma|delta|epsilon|theta|lambda|mu|rho|sigma|tau|phi|varphi|omega|ell))"
+_GREEK = r"\\(?:alpha|beta|gamma|delta|epsilon|theta|lambda|mu|rho|sigma|tau|phi|varphi|omega|ell)"
+_SYMBOL = rf"(?:[A-Za-z]|{_GREEK})"
 _VARIABLE = re.compile(rf"{_SYMBOL}(?:\s*_\s*(?:\w|\{{\w+\}}))?", re.ASCII)
 _NAME = re.compile(
-    rf"{_SYMBOL}\s*'*(?:\s*_\s*(?:\w|\{{[^{{}}]*\}}))?(?:\s*\^\s*\{{-1\}})?(?:\s*\(\s*(?:{_SYMBOL}|-?[0-9]+)(?:\s*,\s*{_SYMBOL})*\s*\))?"
-    rf"|\\(?:sin|cos|tan|cot|sec|csc)\s*(?:{_SYMBOL}|\(\s*{_SYMBOL}\s*\))"
-    r"|m?\s*\\angle\s*[A-Z]{1,3}|[A-Z]{2,3}|\\text\s*\{[^{}]*\}"  # an angle, a length, a word
-    rf"|\(\s*{_SYMBOL}(?:\s*,\s*{_SYMBOL})+\s*\)",
+    rf"{_SYMBOL}\s*'*(?:\s*_\s*(?:\w|\{{[^{{}}]*\}}))?"  # x, x', x_1, f(x), f(2), f^{-1}(x)
+    rf"(?:(?:\s*\^\s*\{{-1\}})?\s*\(\s*(?:{_SYMBOL}|-?[0-9]+)(?:\s*,\s*{_SYMBOL})*\s*\))?"
+    r"|m?\s*\\angle\s*[A-Z]{1,3}|[A-Z]{2,3}|\\text\s*\{[^{}]*\}",  # an angle, a length, a word
     re.ASCII,
 )
-_LETTER = re.compile(r"(?<![A-Za-z\\])[A-Za-z]")
+_ITEM = rf"(?:[A-Z]{{2,3}}|{_VARIABLE.pattern})"
+_NAMES = re.compile(rf"\(\s*{_ITEM}(?:\s*,\s*{_ITEM})+\s*\)|{_ITEM}(?:\s*:\s*{_ITEM})+", re.ASCII)  # (x, y), a:b
+_NOT_IN_NAMES = re.compile(r"half|twice|double|triple|third|quarter|squared|cubed", re.IGNORECASE)
+_GAP = re.compile(r"(?<=[0-9})\]!.]) ")
+_TIME = re.compile(r"[0-9]{1,2}(?::[0-5][0-9]){1,2}")
+_LETTER = re.compile(rf"(?<![A-Za-z\\])[A-Za-z]|{_GREEK}(?![A-Za-z])")
 _SUCH_THAT = re.compile(rf"{_SYMBOL}\s*(?:\\in\s*\\mathbb\{{R\}}\s*)?[|:]\s*(.*)", re.DOTALL)
 
 
@@ -64,9 +70,14 @@ def read(text: str, scalar: Scalar) -> Key:
     text = text.strip()
     while (bracketed := _bracketed(text)) and bracketed[0] == "{":  # {x} is x
         text = bracketed[1]
-    if len(items := _split(text, (",", ";"))) > 1:
+    if len(items := _split(text, (",", ";", r"\lor", r"\quad"))) > 1:
+        separators = {separator for separator, _ in items}
+        if r"\quad" in separators and not all("=" in item for _, item in items):
+            raise UnreadableError("values side by side")
         keys = _list([item for _, item in items], scalar)
-        return _alternatives(keys) if any(separator == ";" for separator, _ in items) else keys
+        if r"\lor" in separators and keys[0] == "system":
+            raise UnreadableError("x = 1 or y = 2")
+        return _alternatives(keys) if separators & {";", r"\lor"} else keys
     if len(parts := _split(text, (r"\cup",))) > 1:
         return ("union", *sorted({read(part, scalar) for _, part in parts}, key=_order))
     if len(sides := _split(text, _RELATIONS)) > 1:
@@ -80,7 +91,7 @@ def read(text: str, scalar: Scalar) -> Key:
     if bracketed:
         return _group(*bracketed, scalar)
     if len(terms := _split(text, (":",))) > 1:
-        return _ratio([scalar(term) for _, term in terms])
+        return _ratio(text, [scalar(term) for _, term in terms])
     if r"\pm" in text:
         return _list([text], scalar)
     if not text:
@@ -89,7 +100,7 @@ def read(text: str, scalar: Scalar) -> Key:
 
 
 def simple_number(text: str) -> Key:
-    """An integer, a decimal or a fraction of integers, exactly and without the parser. Else raises UnreadableError."""
+    """The key of an integer, a decimal or a fraction of integers, without the parser. Else raises UnreadableError."""
     if match := _DECIMAL.fullmatch(text):
         return number_key(Fraction(match[1] + match[2]))
     if match := _FRACTION.fullmatch(text):
@@ -108,7 +119,7 @@ def number_key(value: Fraction) -> Key:
 
 
 def short(digits: str) -> str:
-    """Digits as they are, or their hash where there are many: keys stay small, and what differs stays different."""
+    """The digits, or their hash if there are many, so that keys stay small."""
     return digits if len(digits) <= 100 else "sha256:" + hashlib.sha256(digits.encode()).hexdigest()
 
 
@@ -166,7 +177,7 @@ def _bracketed(text: str) -> tuple[str, str, str] | None:
 def _group(opening: str, inside: str, closing: str, scalar: Scalar) -> Key:
     if opening == r"\{" and (condition := _SUCH_THAT.fullmatch(inside)):
         return read(condition[1], scalar)
-    items = [item for _, item in _split(inside, (",", ";"))]
+    items = [item for _, item in _split(inside, (",", ";", r"\lor") if opening == r"\{" else (",", ";"))]
     if opening == r"\{":
         return ("set", *sorted({read(item, scalar) for item in _both_signs(items)}, key=_order))
     if len(items) == 1:
@@ -181,12 +192,12 @@ def _group(opening: str, inside: str, closing: str, scalar: Scalar) -> Key:
 
 
 def _list(items: list[str], scalar: Scalar) -> Key:
-    """A bare list is a set, unless an item stands in it twice. "x=1, x=2" is 1, 2; "x=1, y=2" is a system."""
+    """A bare list is a set, unless an item occurs twice. "x=1, x=2" is 1, 2; "x=1, y=2" is a system."""
     sides = [_split(item, ("=",)) for item in items]
     names = [re.sub(r"\s", "", pair[0][1]) if len(pair) == 2 and _is_name(pair[0][1]) else "" for pair in sides]
     if len(set(names) - {""}) > 1:
         if "" in names or len(set(names)) < len(names):
-            raise UnreadableError("some items have a name of their own and some have not")
+            raise UnreadableError("only some items have a name of their own")
         values = [read(pair[1][1], scalar) for pair in sides]
         return ("system", *sorted(zip(names, values, strict=True), key=_order))
     keys = sorted((read(item, scalar) for item in _both_signs(items)), key=_order)
@@ -194,7 +205,7 @@ def _list(items: list[str], scalar: Scalar) -> Key:
 
 
 def _alternatives(key: Key) -> Key:
-    r"""What "or" joins doesn't count: \frac{5}{8} or 0.625 is one number."""
+    r"""Repetitions don't count between alternatives: \frac{5}{8} or 0.625 is one number."""
     if key[0] != "multiset":
         return key
     unique = sorted(set(key[1:]), key=_order)
@@ -228,6 +239,11 @@ def _matrix(inside: str, scalar: Scalar) -> Key:
 
 
 def _is_name(text: str) -> bool:
+    if _NAMES.fullmatch(text):  # in the order of the alphabet: (y, x) = (1, 2) is not the point (1, 2)
+        names = re.findall(_ITEM, re.sub(r"\s", "", text), re.ASCII)
+        return "\\" in text or names == sorted(set(names))
+    if _NOT_IN_NAMES.search(text):
+        return False
     words = text.split()
     return bool(_NAME.fullmatch(text)) or (all(map(str.isalpha, words)) and not all(map(is_product, words)))
 
@@ -240,11 +256,11 @@ def _relation(sides: list[str], relations: list[str], scalar: Scalar) -> Key:
     if not set(relations) <= {"=", r"\approx"}:
         return _inequality(sides, relations, scalar)
     while relations and relations[-1] == r"\approx" and not (len(sides) == 2 and _is_name(sides[0])):
-        sides, relations = sides[:-1], relations[:-1]  # the exact value, not what it is about
+        sides, relations = sides[:-1], relations[:-1]  # keep the exact value, not the approximation
     if len(sides) == 1:
         return read(sides[0], scalar)
     if _is_name(sides[0]):  # f(x) = 2x is 2x
-        return read(sides[-1], scalar)
+        return _end_of_chain(sides[1:], scalar)
     constant = [not _LETTER.search(side) for side in sides]
     if all(constant):  # \frac{6}{2} = 3
         keys = {read(side, scalar) for side in sides}
@@ -253,6 +269,24 @@ def _relation(sides: list[str], relations: list[str], scalar: Scalar) -> Key:
     elif len(sides) == 2:  # 5 = x, or an equation
         return read(sides[0], scalar) if constant[0] and _VARIABLE.fullmatch(sides[1]) else scalar("=".join(sides))
     raise UnreadableError("a chain of equations, or one that doesn't hold")
+
+
+def _end_of_chain(sides: list[str], scalar: Scalar) -> Key:
+    r"""The last side. A side without letters must equal it; one with letters may be a formula: A = \pi r^2 = 9\pi."""
+    key = read(sides[-1], scalar)
+    for side in sides[:-1]:
+        if _is_name(side):  # x = y = 5
+            continue
+        if not _LETTER.search(side):
+            if read(side, scalar) != key:
+                raise UnreadableError("a chain that doesn't hold")
+        elif any(
+            not _LETTER.search(side[: gap.start()]) and _is_name(side[gap.end() :]) for gap in _GAP.finditer(side)
+        ):
+            raise UnreadableError("a value, then a name: x = 1 y = 2")
+        else:
+            scalar(side)  # raises if it is no expression
+    return key
 
 
 def _inequality(sides: list[str], relations: list[str], scalar: Scalar) -> Key:
@@ -281,12 +315,16 @@ def _inequality(sides: list[str], relations: list[str], scalar: Scalar) -> Key:
 def _base(digits: str, base: int) -> Key:
     """52_8 keeps its base: it is not 52, nor 52_7, nor 42."""
     if not 2 <= base <= 36 or any(int(digit, 36) >= base for digit in digits):
-        raise UnreadableError("digits that the base has not")
+        raise UnreadableError("a digit that this base doesn't have")
     return ("base", base, short(digits.lstrip("0") or "0"))
 
 
-def _ratio(keys: list[Key]) -> Key:
-    """3:4, in lowest terms: a type of its own, not a quotient."""
+def _ratio(text: str, keys: list[Key]) -> Key:
+    """3:4, in lowest terms: a type of its own, not a quotient. 6:00 and 3:30 may be times of day, 3 : 30 is a ratio."""
+    if ("rational", "0") in keys or (
+        _TIME.fullmatch(text) and (":0" in text or math.gcd(*map(int, text.split(":"))) > 1)
+    ):
+        raise UnreadableError("a time of day, or a ratio with a zero")
     if all(key[0] == "rational" and not key[1].startswith("sha256") for key in keys):
         values = [Fraction(key[1]) for key in keys]
         if scale := next(filter(None, values), None):

@@ -1,10 +1,10 @@
 """Processes that read answers and can be killed.
 
-They are started by module name and talk JSON lines over pipes, one answer at a time, so that it is always known which
-answer a process is at when it dies or is late. multiprocessing, and pebble above it, was tried: its "spawn" and
-"forkserver" run the caller's main script again, which breaks a script that has no `if __name__ == "__main__"` and one
-read from standard input (pebble 5.2: BrokenProcessPool), and its "fork" copies the locks of a notebook's or an
-engine's threads.
+They are started by module name and exchange JSON lines over pipes, one answer at a time. So the pool always knows which
+answer a process was reading when it died or was late. multiprocessing, also under pebble, was tried and doesn't work:
+"spawn" and "forkserver" run the caller's main script again, which breaks a script without `if __name__ == "__main__"`
+and one read from standard input (pebble 5.2: BrokenProcessPool); "fork" copies locks that other threads of a notebook
+or an engine hold.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from collections.abc import Iterator, Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
 
-START = 600.0  # seconds a process may take to import the parser (half a second of work) on a starved machine
-FAILED_STARTS = 3  # processes that a call may see killed from outside before they are ready
+START = 600.0  # seconds to import the parser: half a second of work, but the machine may be starved
+FAILED_STARTS = 3  # so many processes may be killed from outside before they are ready, in one call
 
 Reply = list  # [key as nested lists or None, status]
 
@@ -40,18 +40,18 @@ class _Worker:
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))},
             start_new_session=True,  # Ctrl-C in a terminal is for the parent alone
         )
-        self.ready = False  # it has said so
-        self.task: int | None = None  # index of the answer it is at
+        self.ready = False  # it has printed "ready"
+        self.task: int | None = None  # index of the answer that it is reading
         self.deadline = time.monotonic() + START
         self._received = b""
 
     def send(self, task: int, text: str, deadline: float) -> None:
         self.task, self.deadline = task, time.monotonic() + deadline
-        with contextlib.suppress(BrokenPipeError):  # it has died, which its output will say
+        with contextlib.suppress(BrokenPipeError):  # it has died: receive() will see that
             self.process.stdin.write(json.dumps(text).encode() + b"\n")
 
     def receive(self) -> bytes | None:
-        """A line; None while there is no whole one; b"" when the process has ended."""
+        """A line, None if there is no complete line yet, or b"" if the process has ended."""
         chunk = os.read(self.process.stdout.fileno(), 1 << 16)
         self._received += chunk
         line, newline, rest = self._received.partition(b"\n")
@@ -61,7 +61,7 @@ class _Worker:
         return None if chunk else b""
 
     def kill(self) -> int:
-        """End the process, if it has not ended itself; its return code."""
+        """Kill the process if it is still running, and return its exit code."""
         self.process.kill()
         self.process.stdin.close()
         self.process.stdout.close()
@@ -69,20 +69,18 @@ class _Worker:
 
 
 class Pool:
-    """Workers that are started when they are first needed and stay for the next call."""
+    """Workers that start when they are first needed and stay for the next call."""
 
     def __init__(self) -> None:
         self._workers: list[_Worker] = []
         self._lock = threading.Lock()
 
     def read(self, texts: Sequence[str], *, workers: int, deadline: float) -> list[Reply | None]:
-        """The reply to each text; None where it took more than deadline seconds, or more than a worker may use."""
+        """The reply to each text, or None if it took more than deadline seconds or exceeded a worker's limits."""
         with self._lock:
             try:
                 return self._read(texts, workers, deadline)
-            except (
-                BaseException
-            ):  # an interrupt too: who is at work now would answer the next call with this one's reply
+            except BaseException:  # an interrupt too: a busy worker would answer the next call with this call's reply
                 for worker in list(self._workers):
                     if worker.task is not None or not worker.ready:
                         self._end(worker)
@@ -92,7 +90,7 @@ class Pool:
         replies: list[Reply | None] = [None] * len(texts)
         todo = deque(range(len(texts)))
         failed_starts = 0
-        died: set[int] = set()  # tasks that had a worker die on them
+        died: set[int] = set()  # tasks whose worker died
         for worker in list(self._workers):
             if worker.process.poll() is not None:  # killed since the last call
                 self._end(worker)
@@ -119,7 +117,7 @@ class Pool:
                             f"a process that reads answers ended as it started ({code}): see standard error"
                         )
                     continue
-                # Out of time is out of time; after any other death (out of memory, killed) there is one more try.
+                # No second try after a time limit; one more after any other death (out of memory, killed).
                 if line is not None and code != -signal.SIGPROF and task not in died:
                     died.add(task)
                     todo.appendleft(task)
@@ -135,16 +133,16 @@ class Pool:
             self._end(worker)
 
     def forget(self) -> None:
-        """In a forked child: the workers are the parent's, and end when all copies of their pipes are closed."""
+        """Called in a forked child, whose workers belong to the parent: close its copies of their pipes."""
         for worker in self._workers:
-            worker.process.returncode = 0  # not this process's to wait for
+            worker.process.returncode = 0  # the parent waits for it
             worker.process.stdin.close()
             worker.process.stdout.close()
         self.__init__()
 
 
 def _events(busy: Sequence[_Worker]) -> Iterator[tuple[_Worker, bytes | None]]:
-    """What happens next: (worker, line), (worker, b"") when it has ended, (worker, None) when it is late."""
+    """The next events: (worker, line), (worker, b"") if it has ended, or (worker, None) if it is late."""
     timeout = min(worker.deadline for worker in busy) - time.monotonic()
     heard = wait([worker.process.stdout for worker in busy], max(0.0, timeout))
     for worker in busy:

@@ -1,8 +1,8 @@
 """The key of one expression: parsed by latex2sympy2_extended, evaluated here.
 
-The parser builds a tree and nothing else: SymPy neither evaluates nor simplifies nor compares, which is where it
-hangs. The tree is walked with exact rationals and, from the first root or constant on, with mpmath at precisions that
-must agree. So time and memory are bounded by the limits below.
+The parser only builds a tree. SymPy doesn't evaluate, simplify or compare it, because these steps can hang. Here
+the tree is evaluated with exact rationals and, from the first root or constant on, with mpmath at two precisions that
+must agree. So the limits below bound time and memory.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from sympy.core.function import AppliedUndef
 
 from tts.answers.form import Key, TooLargeError, UnreadableError, is_product, number_key
 
-DIGITS = 15  # a constant that is not rational is known by these
-PRECISIONS = (60, 120, 240)  # decimal digits it is computed with, until two agree
+DIGITS = 15  # in the key of a constant that is not rational
+PRECISIONS = (60, 120, 240)  # decimal digits in the computation, until two agree
 POINTS = 3  # where expressions with symbols are evaluated
 MAX_BITS = 1 << 17  # of an exact number
 MAX_ARGUMENT = 1e6  # of a function that is not rational
@@ -36,8 +36,10 @@ def scalar(text: str) -> Key:
     """The key of an expression, or of an equation "left=right". Raises UnreadableError."""
     if re.search(r"[0-9)]\s*_", text):
         raise UnreadableError("a base inside an expression")  # the parser would drop it
-    if re.search(r"\^\s*(?:\{[^{}]*\}|\w)\s*\^", text):
+    if re.search(r"\^\s*(?:\{[^{}]*\}|[0-9]+|\w)\s*\^", text):
         raise UnreadableError("an exponent of an exponent without braces")
+    if re.search(r":|'|\\prime|\\quad|[0-9.][eE][+-]?[0-9]", text):  # the parser would divide, drop or add
+        raise UnreadableError("a ratio, a prime, a gap or scientific notation inside an expression")
     if r"\text" in text or not all(map(is_product, re.findall(r"(?<![A-Za-z\\])[A-Za-z]+", text))):
         raise UnreadableError("words")
     left, equals, right = text.partition("=")
@@ -48,16 +50,16 @@ def scalar(text: str) -> Key:
 
 
 class _Parser(_Latex2Sympy):
-    """The parser, without what it evaluates while it reads and what it reads wrongly."""
+    """The parser, without the evaluation that it does while it reads, and without its wrong readings."""
 
     def parse(self, latex_str: str) -> object:
-        """In two stages, as ANTLR advises: what the fast prediction accepts, the full one would read the same way."""
+        """Parse in two stages, as ANTLR advises: what the fast prediction accepts, the full one reads the same way."""
         try:
             self.mode = PredictionMode.SLL
             return super().parse(latex_str)
         except (UnreadableError, MemoryError):
             raise
-        except Exception:  # a syntax error, or the fast prediction's weakness
+        except Exception:  # a syntax error, or something that the fast prediction can't read
             self.mode = PredictionMode.LL
             return super().parse(latex_str)
 
@@ -83,7 +85,7 @@ class _Parser(_Latex2Sympy):
         return sympy.exp(exponent, evaluate=False)
 
     def convert_mp(self, mp):
-        """Quotients: what 1/2x divides by is anybody's guess."""
+        """Quotients. 1/2x is ambiguous."""
         if mp.DIV():
             divisor = mp.mp(1).unary() if hasattr(mp, "mp") else mp.mp_nofunc(1).unary_nofunc()
             if divisor.getChildCount() > 1 and divisor.getChild(0).getText() not in "+-":
@@ -98,14 +100,17 @@ class _Parser(_Latex2Sympy):
             return factors[0]
         if not all(isinstance(factor, sympy.Expr) for factor in factors):
             raise UnreadableError("a derivative or a matrix")
-        if any(text[0] in ".0123456789" for text in texts[1:]):
+        if any(b[0] in ".0123456789" and not _CLOSED_POWER.search(a) for a, b in zip(texts, texts[1:])):
             raise UnreadableError("numbers side by side")
-        if len(texts) == 2 and _MIXED_NUMBER.fullmatch("".join(texts)):
+        if mixed := _MIXED_NUMBER.fullmatch("".join(texts[:2])):
+            if len(texts) > 2 or int(mixed[1]) >= int(mixed[2]):
+                raise UnreadableError("a mixed number or a product")
             return sympy.Add(*factors, evaluate=False)
         return sympy.Mul(*factors, evaluate=False)
 
 
-_MIXED_NUMBER = re.compile(r"[0-9]+\\frac\{[0-9]+\}\{[0-9]+\}")
+_MIXED_NUMBER = re.compile(r"[0-9]+\\frac\{([0-9]+)\}\{([0-9]+)\}")
+_CLOSED_POWER = re.compile(r"\^\{[^{}]*\}$")
 _RAISED = re.compile(r"\\[A-Za-z]+|([A-DF-Za-df-z])(?=\s*\^)")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 _NO_FUNCTIONS = {r"\frac", r"\sqrt", r"\cdot", r"\times", r"\pi"}
@@ -120,7 +125,7 @@ def _parse(text: str) -> sympy.Basic:
         tree = _Parser(config=_CONFIG).parse(text)
     except (UnreadableError, MemoryError):
         raise
-    except Exception as error:  # the parser raises bare Exception, and whatever a strange tree makes SymPy raise
+    except Exception as error:  # the parser raises Exception itself, and SymPy raises many kinds on strange trees
         raise UnreadableError(f"not parsed: {type(error).__name__}") from None
     if not isinstance(tree, sympy.Expr):
         raise UnreadableError(f"no expression: {type(tree).__name__}")
@@ -131,7 +136,7 @@ def _parse(text: str) -> sympy.Basic:
 
 
 def _expression_key(tree: sympy.Basic) -> Key:
-    """An expression is its values at fixed points; these differ from symbol to symbol, so the key needs no names."""
+    """The values of the expression at fixed points. Points differ from symbol to symbol, so the key needs no names."""
     names = _symbols(tree)
     points = [_point(names, index) for index in range(POINTS if names else 1)]
     keys = [_number_key(value) for value in _settled(lambda: [evaluate(tree, point) for point in points])]
@@ -180,7 +185,7 @@ def _digits(part: mpmath.mpf) -> str:
 
 
 def evaluate(node: sympy.Basic, point: Mapping[str, Fraction]) -> Value:
-    """The value of a tree at a point: exact while it is rational, at mpmath's precision of the moment from there on."""
+    """The value of a tree at a point: exact while it is rational, then at mpmath's current precision."""
     if isinstance(node, sympy.Rational):
         return Fraction(int(node.p), int(node.q))
     if node is sympy.pi or node is sympy.E:
@@ -200,9 +205,7 @@ def evaluate(node: sympy.Basic, point: Mapping[str, Fraction]) -> Value:
 def _name(node: object) -> str | None:
     """The symbol that a node stands for."""
     if isinstance(node, sympy.Symbol) or node in (sympy.I, sympy.EulerGamma):
-        return str(
-            node
-        )  # the parser reads "i" as a symbol and "I" as the imaginary unit: here it is the other way round
+        return str(node)  # the parser reads "I" as the imaginary unit and "i" as a symbol; here it is the reverse
     return str(node.func) if isinstance(node, AppliedUndef) and str(node.func) not in _OPERATIONS else None
 
 
@@ -377,7 +380,7 @@ _OPERATIONS: dict[object, Callable[..., Value]] = {
 
 
 def _settled(compute: Callable[[], list[Value]]) -> list[Value]:
-    """What compute() gives, at a precision from which on its digits stay the same; rationals are told by then."""
+    """The values of compute() at the first precision that agrees with the one before. Rationals are recognised."""
     before: list[Value] | None = None
     for precision in PRECISIONS:
         with mpmath.workdps(precision):
@@ -392,7 +395,7 @@ def _settled(compute: Callable[[], list[Value]]) -> list[Value]:
 
 
 def _agreed(rough: Value, fine: Value) -> Value | None:
-    r"""What two precisions agree on, as the rational that it is if it is one: \sqrt{2}\sqrt{8} is 4."""
+    r"""What two precisions agree on, as a rational if it is one: \sqrt{2}\sqrt{8} is 4. None if they disagree."""
     rough, fine = _approximate(rough), _approximate(fine)
     parts = [_agreed_part(rough.real, fine.real), _agreed_part(rough.imag, fine.imag)]
     if None in parts:
@@ -402,14 +405,16 @@ def _agreed(rough: Value, fine: Value) -> Value | None:
 
 
 def _agreed_part(rough: mpmath.mpf, fine: mpmath.mpf) -> mpmath.mpf | None:
-    r"""40 digits, or 0 if all of it was rounding: \sqrt{8} - 2\sqrt{2} shrinks with the precision, e^{-100} doesn't."""
+    r"""fine, if 40 digits agree. 0, if it is rounding error: \sqrt{8} - 2\sqrt{2} shrinks with the precision, e^{-100}
+    doesn't. Else None.
+    """
     if abs(rough - fine) <= mpmath.mpf(10) ** -40 * abs(fine):
         return fine
     return mpmath.mpf(0) if abs(fine) < mpmath.mpf(10) ** -40 * min(1, abs(rough)) else None
 
 
 def _rational(part: mpmath.mpf) -> Fraction | None:
-    """The rational with up to 12 digits above and below the line that part is equal to in 80 digits."""
+    """The rational that equals part to 80 digits, if its denominator has at most 12 digits."""
     if not part:
         return Fraction(0)
     if not 2.0**-80 < abs(part) < 2.0**80:

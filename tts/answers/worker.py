@@ -1,4 +1,4 @@
-"""A process that reads answers: `python -m tts.answers.worker`, started and if need be killed by tts.answers.pool."""
+"""A process that reads answers: `python -m tts.answers.worker`. tts.answers.pool starts it and may kill it."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ import sys
 from tts.answers.form import TooLargeError, read
 from tts.answers.values import scalar
 
-MEMORY = 1 << 30  # bytes of address space; the parser itself takes a fifth of it
-CPU_SECONDS = 5.0  # for one answer; the slowest that the guards let through takes one
+MEMORY = 1 << 30  # bytes of address space; the parser alone takes a fifth of it
+CPU_SECONDS = 5.0  # for one answer; the slowest one that passes the guards takes 1 s
 
 
 def main() -> None:
-    """Normalised answers (JSON strings) on standard input, [key or null, status] for each on standard output.
+    """Read normalised answers (JSON strings) from standard input and write [key or null, status] for each.
 
-    An answer that takes more than CPU_SECONDS of this process's own time ends the process, however busy the machine is.
+    An answer that takes more than CPU_SECONDS ends the process. It is this process's own time, so it doesn't matter how
+    busy the machine is.
     """
-    if sys.platform == "linux":  # elsewhere address space has no limit that can be set
+    if sys.platform == "linux":  # other systems don't limit address space
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     replies = os.fdopen(os.dup(1), "w")
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)  # nothing that a library prints can pass for a reply
+    os.dup2(nowhere, 1)  # so that nothing a library prints is taken for a reply
     os.dup2(nowhere, 2)
     print("ready", file=replies, flush=True)
     for line in sys.stdin:
@@ -35,8 +36,8 @@ def main() -> None:
         except TooLargeError:
             reply = [None, "rejected"]
         except MemoryError:
-            raise  # a new process has it all back
-        except Exception:  # UnreadableError, or what nobody thought of: no text may stop the reading of others
+            raise  # a new process starts with all memory free
+        except Exception:  # UnreadableError, or anything unforeseen: one text must not stop the reading of others
             reply = [None, "text"]
         signal.setitimer(signal.ITIMER_PROF, 0)
         print(json.dumps(reply), file=replies, flush=True)
