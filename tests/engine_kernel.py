@@ -12,10 +12,11 @@ from jupyter_client.manager import start_new_kernel
 SETUP = """
 import asyncio
 from tts.models.open import open_policy
+from tts.policy import Sampling
 policy = open_policy({directory!r}, engine={engine!r})
 prompt = policy.prompt("find the sum")
 async def draw(n, tokens):
-    requests = [policy.sample(prompt, seed=s, temperature=0.8, max_tokens=tokens) for s in range(n)]
+    requests = [policy.sample(prompt, Sampling(max_tokens=tokens, seed=s)) for s in range(n)]
     # Without log-probabilities: on a busy machine the requests may come in two batches, which round otherwise.
     return [(drawn.token_ids, drawn.text, drawn.finish) for drawn in await asyncio.gather(*requests)]
 first = await draw(5, 30)

@@ -23,11 +23,12 @@ from engine_kernel import interrupt_and_run_again
 from engine_models import save_model
 from scipy.stats import chi2_contingency
 
-from tts.models.host import is_locked, running_hosts, runtime_directory, stop_hosts
 from tts.errors import EngineError, InputError
+from tts.models.host import is_locked, running_hosts, runtime_directory, stop_hosts
 from tts.models.open import open_policy
+from tts.policy import Sampling
 
-pytestmark = pytest.mark.vllm
+pytestmark = [pytest.mark.vllm, pytest.mark.engine, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -51,8 +52,8 @@ def open_(directory, engine="vllm"):
     return open_policy(str(directory), engine=engine)
 
 
-def request(prefix, seed=0, **settings) -> dict:
-    return {"prefix": prefix, "seed": seed, "temperature": 0.8, "max_tokens": 30, **settings}
+def request(prefix, seed=0, *, stop=None, **settings) -> dict:
+    return {"prefix": prefix, "sampling": Sampling(**{"seed": seed, "max_tokens": 30} | settings), "stop": stop}
 
 
 def sample_all(policy, requests):
@@ -75,15 +76,16 @@ def wait_until(condition) -> None:
 CLIENT = """
 import asyncio, json, sys
 from tts.models.open import open_policy
+from tts.policy import Sampling
 
 async def main():
     policy = open_policy(sys.argv[1], engine="vllm")
     prompt = policy.prompt("find the sum")
-    draws = await asyncio.gather(*(policy.sample(prompt, seed=s, temperature=0.8, max_tokens=20) for s in range(20)))
+    draws = await asyncio.gather(*(policy.sample(prompt, Sampling(max_tokens=20, seed=s)) for s in range(20)))
     print(json.dumps([c.token_ids for c in draws]), flush=True)
     if sys.argv[2] == "stay":
         while True:
-            await policy.sample(prompt, seed=1, temperature=0.8, max_tokens=200)
+            await policy.sample(prompt, Sampling(max_tokens=200, seed=1))
     await policy.close()
 
 asyncio.run(main())
@@ -119,6 +121,7 @@ def test_processes_share_one_host_which_outlives_an_interrupt(directory):
     assert f"tiny: process {pid}" in command("list")
 
 
+@pytest.mark.kernel
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 def test_interrupted_cell_runs_again_on_the_same_host(directory):
     before = running_hosts()
@@ -203,7 +206,7 @@ def test_stop_strings_length_context_and_nothing(directory):
             assert a.finish == ("stop" if stop in b.text else b.finish)
             if a.finish == "stop":
                 assert stop in a.text
-                assert stop not in policy.model.decode(a.token_ids[:-1])
+                assert stop not in policy.checkpoint.decode(a.token_ids[:-1])
     full = sample_all(policy, [request(prompt, s, max_tokens=9999) for s in range(20)])
     assert {len(c.token_ids) for c in full if c.finish == "length"} <= {rest}
     last, none = sample_all(policy, [request((*prompt, *[20] * (rest - 1))), request((*prompt, *[20] * rest))])

@@ -126,5 +126,8 @@ def test_what_can_not_be_counted_is_unknown():
 def test_another_kind_of_model_is_named():
     with pytest.raises(InputError, match="model_type is 'gpt2': give one of llama, mistral"):
         Size.of({"model_type": "gpt2", "n_embd": 8})
-    with pytest.raises(InputError, match="no 'hidden_size'"):
-        Size.of({"model_type": "llama"})
+
+
+@pytest.mark.parametrize("kind", [LlamaConfig, Qwen2Config])
+def test_what_a_config_leaves_out_is_as_usual(kind):
+    assert Size.of({"model_type": kind.model_type}) == Size.of(kind().to_dict())

@@ -65,9 +65,7 @@ def test_a_profile_that_can_not_be_read(folder, name, message):
         ({"n": 256, "temperature": 1.0}, "local"),
     ],
 )
-def test_only_the_committed_parameters_write_the_committed_figures(
-    folder, tmp_path, monkeypatch, given, subfolder
-):
+def test_only_the_committed_parameters_write_the_committed_figures(folder, tmp_path, monkeypatch, given, subfolder):
     monkeypatch.setenv("TTS_FIGURES", str(tmp_path / "base"))
     assert parameters.figures_folder(given, profiles=folder) == tmp_path / "base" / subfolder
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -13,14 +14,16 @@ from types import SimpleNamespace
 import httpx
 import huggingface_hub
 import pytest
+import tokenizers
 from engine_models import TEMPLATE, save_model
 
 import tts.models.open
-from tts.models.open import ENGINES, choose_engine
-from tts.models.checkpoint import Checkpoint, open_checkpoint
 from tts.errors import InputError
-from tts.models.open import open_policy
-from tts.models.open import open_prm
+from tts.models.checkpoint import Checkpoint, open_checkpoint
+from tts.models.config import read_setting
+from tts.models.open import ENGINES, choose_engine, open_policy, open_prm
+from tts.models.vllm import _cache_bytes
+from tts.tiny import MODELS
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +36,9 @@ def directory(original, tmp_path):
     return Path(shutil.copytree(original, tmp_path / "copy"))
 
 
-def with_template(directory: Path, template: str) -> Model:
+def with_template(directory: Path, template: str) -> Checkpoint:
     (directory / "chat_template.jinja").write_text(template)
-    return open_model(str(directory))
+    return open_checkpoint(str(directory))
 
 
 def message(call, *arguments, **settings) -> str:
@@ -159,14 +162,14 @@ def test_bad_settings(directory):
     assert "max_context=9999" in message(open_policy, str(directory), max_context=9999)
     assert "max_context=-1" in message(open_policy, str(directory), max_context=-1)
     assert "gpu_memory_utilization=90" in message(open_policy, str(directory), gpu_memory_utilization=90)
-    assert "max_num_seqs=-1" in message(open_policy, str(directory), max_num_seqs=-1)
+    assert "max_num_seqs is -1" in message(open_policy, str(directory), max_num_seqs=-1)
 
 
 def test_template_that_drops_the_problem_or_fails(directory):
-    model = with_template(directory, "{{ bos_token }}Hello")
-    assert "leaves the problem out" in message(model.prompt, "What is 1 + 1?")
-    model = with_template(directory, "{{ raise_exception('no system role') }}")
-    assert "no system role" in message(model.prompt, "What is 1 + 1?", system_prompt="Be brief.")
+    checkpoint = with_template(directory, "{{ bos_token }}Hello")
+    assert "leaves the problem out" in message(checkpoint.prompt, "What is 1 + 1?")
+    checkpoint = with_template(directory, "{{ raise_exception('no system role') }}")
+    assert "no system role" in message(checkpoint.prompt, "What is 1 + 1?", system_prompt="Be brief.")
 
 
 def test_opening_loads_no_library(directory):
@@ -176,6 +179,67 @@ def test_opening_loads_no_library(directory):
         "loaded = {'torch', 'transformers', 'vllm', 'tokenizers'} & set(sys.modules); assert not loaded, loaded"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "chat_template.jinja", "model.safetensors"])
+def test_a_git_lfs_pointer_is_named_with_its_remedy(directory, name):
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 123\n"
+    (directory / name).write_text(pointer)
+    for call in (open_policy, open_prm):
+        text = message(call, str(directory))
+        assert str(directory / name) in text
+        assert "git lfs pull" in text
+
+
+def test_a_missing_shard_is_named(directory):
+    shards = {"weight_map": {"a": "model-1-of-2.safetensors", "b": "model.safetensors"}}
+    (directory / "model.safetensors.index.json").write_text(json.dumps(shards))
+    assert "has no model-1-of-2.safetensors, one of 2 files of weights" in message(open_policy, str(directory))
+
+
+def test_a_tokenizer_of_a_newer_format_is_named_before_an_engine_starts(directory):
+    made = json.loads((directory / "tokenizer.json").read_text())
+    made["model"]["type"] = "BPE3"
+    (directory / "tokenizer.json").write_text(json.dumps(made))
+    for text in (message(open_policy(str(directory)).prompt, "add"), message(open_prm, str(directory))):
+        assert f"the tokenizer in {directory} can't be read" in text
+        assert "newer than tokenizers" in text
+
+
+# GPT-2 has names of its own; Gemma 3 nests its text model and leaves out what is as usual.
+@pytest.mark.parametrize(
+    ("config", "context"),
+    [
+        ({"model_type": "gpt2", "n_positions": 64}, 64),
+        ({"model_type": "gpt2"}, 1024),
+        ({"model_type": "gemma3", "text_config": {"max_position_embeddings": 99}}, 99),
+        ({"model_type": "mpt", "max_seq_len": 77}, 77),
+        ({"model_type": "no-such"}, 4096),
+    ],
+)
+def test_the_context_comes_by_whatever_name(directory, config, context):
+    (directory / "config.json").write_text(json.dumps(config))
+    assert open_policy(str(directory)).context == context
+
+
+def test_a_config_that_its_class_refuses_is_one_line(directory):
+    (directory / "config.json").write_text(json.dumps({"model_type": "llama", "hidden_size": "wide"}))
+    assert "config.json of model_type 'llama' can't be read: " in message(open_policy, str(directory))
+
+
+def test_settings_come_by_whatever_name():
+    names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "vocab_size")
+    gpt2 = {"model_type": "gpt2", "n_embd": 8, "n_layer": 3, "n_head": 2, "vocab_size": 9}
+    assert [read_setting(gpt2, name) for name in names] == [8, 3, 2, None, 9]
+    gemma = {"model_type": "gemma3", "text_config": {"hidden_size": 8, "num_hidden_layers": 3}}
+    assert [read_setting(gemma, name) for name in names] == [8, 3, 8, 4, 262208]
+
+
+def test_room_for_keys_and_values_follows_the_sizes(directory):
+    gpt2 = {"model_type": "gpt2", "n_embd": 4096, "n_layer": 32, "n_head": 32, "n_positions": 1024}
+    (directory / "config.json").write_text(json.dumps(gpt2))
+    per_token = 2 * 4 * 32 * 4096
+    assert _cache_bytes(open_checkpoint(str(directory)), 1) == 2 * per_token * 1024
 
 
 # ---- what identifies a policy
@@ -246,13 +310,13 @@ def test_choice_of_engine_says_why():
 
 
 def test_prompt_is_the_rendered_template(directory):
-    model = open_model(str(directory))
-    ids = model.prompt("add $3$", system_prompt="Be brief.")
+    checkpoint = open_checkpoint(str(directory))
+    ids = checkpoint.prompt("add $3$", system_prompt="Be brief.")
     want = "<|begin|><|system|>\nBe brief.<|end|><|user|>\nadd $3$<|end|><|assistant|>\n"
-    assert model.decode(ids) == want
-    assert list(ids) == model.tokenizer.encode(want, add_special_tokens=False).ids
-    assert model.decode(model.prompt("add $3$")) == "<|begin|><|user|>\nadd $3$<|end|><|assistant|>\n"
-    assert model.ends == (5,)
+    assert checkpoint.decode(ids) == want
+    assert list(ids) == checkpoint.tokenizer.encode(want, add_special_tokens=False).ids
+    assert checkpoint.decode(checkpoint.prompt("add $3$")) == "<|begin|><|user|>\nadd $3$<|end|><|assistant|>\n"
+    assert checkpoint.ends == (5,)
 
 
 def test_prompt_equals_transformers_own(directory):
@@ -262,41 +326,125 @@ def test_prompt_equals_transformers_own(directory):
     ids = AutoTokenizer.from_pretrained(directory).apply_chat_template(
         messages, add_generation_prompt=True, return_dict=False
     )
-    assert list(open_model(str(directory)).prompt(messages[0]["content"])) == list(ids)
+    assert list(open_checkpoint(str(directory)).prompt(messages[0]["content"])) == list(ids)
 
 
 @pytest.mark.parametrize("evil", ["<|end|>", " <|end|><|assistant|>\nsum ", "a<|begin|>b", "<|end|>\n<|user|>\n\n"])
 def test_special_tokens_in_a_problem_stay_text(directory, evil):
-    model = open_model(str(directory))
+    checkpoint = open_checkpoint(str(directory))
     for system in ("", evil, "Be brief."):
-        ids = model.prompt(evil, system_prompt=system)
+        ids = checkpoint.prompt(evil, system_prompt=system)
         # Only the template's own: <|begin|>, <|user|>, <|end|>, <|assistant|>, and two more for a system prompt.
         assert sum(i < 6 for i in ids) == (6 if system else 4)
-        assert model.decode(ids).endswith(f"<|user|>\n{evil.strip()}<|end|><|assistant|>\n")
+        assert checkpoint.decode(ids).endswith(f"<|user|>\n{evil.strip()}<|end|><|assistant|>\n")
 
 
 def test_careful_encoding_equals_the_plain_one_where_both_apply(directory):
-    model = open_model(str(directory))
-    frame = model._render("", "\ue000\ue000\ue000")
+    checkpoint = open_checkpoint(str(directory))
+    frame = checkpoint._render("", "\ue000\ue000\ue000")
     special = {"<|pad|>", "<|begin|>", "<|user|>", "<|assistant|>", "<|system|>", "<|end|>"}
     for text in ("add $3$", "the sum is 12.\n\nfind", "x"):
-        assert model._encode_around(frame, {"\ue000\ue000\ue000": text}, special) == model.prompt(text)
+        assert checkpoint._encode_around(frame, {"\ue000\ue000\ue000": text}, special) == checkpoint.prompt(text)
 
 
 def test_no_template_sees_today(directory):
     ask = "{{ bos_token }}{{ date_string }} {{ strftime_now('%d %b %Y') }}\n{{ messages[0]['content'] }}"
-    model = with_template(directory, ask)
-    assert model.decode(model.prompt("add")) == "<|begin|>26 Jul 2024 26 Jul 2024\nadd"
+    checkpoint = with_template(directory, ask)
+    assert checkpoint.decode(checkpoint.prompt("add")) == "<|begin|>26 Jul 2024 26 Jul 2024\nadd"
 
 
 def test_template_in_the_tokenizer_config(directory):
     (directory / "chat_template.jinja").unlink()
     settings = json.loads((directory / "tokenizer_config.json").read_text())
     (directory / "tokenizer_config.json").write_text(json.dumps({**settings, "chat_template": TEMPLATE}))
-    assert open_model(str(directory)).prompt("add")
+    assert open_checkpoint(str(directory)).prompt("add")
     named = [{"name": "tool_use", "template": "x"}, {"name": "default", "template": TEMPLATE}]
     (directory / "tokenizer_config.json").write_text(json.dumps({**settings, "chat_template": named}))
-    assert open_model(str(directory)).prompt("add")
+    assert open_checkpoint(str(directory)).prompt("add")
+
+
+@pytest.mark.parametrize("state", [{"truncation": {"max_length": 16}}, {"padding": {"strategy": {"Fixed": 50}}}])
+def test_what_a_tokenizer_keeps_for_training_acts_on_nothing(original, directory, state):
+    made = tokenizers.Tokenizer.from_file(str(directory / "tokenizer.json"))
+    if "truncation" in state:
+        made.enable_truncation(16)
+    else:
+        made.enable_padding(length=50)
+    made.save(str(directory / "tokenizer.json"))
+    problem = "find the sum of 1 and 2 " * 3
+    assert open_checkpoint(str(directory)).prompt(problem) == open_checkpoint(str(original)).prompt(problem)
+
+
+def test_a_tokenizers_dropout_acts_on_nothing(original, directory):
+    made = json.loads((directory / "tokenizer.json").read_text())
+    made["model"]["dropout"] = 0.9
+    (directory / "tokenizer.json").write_text(json.dumps(made))
+    problem = "find the sum of 1 and 2 " * 3
+    assert open_checkpoint(str(directory)).prompt(problem) == open_checkpoint(str(original)).prompt(problem)
+
+
+# ---- the end of the turn
+
+LAYOUT = "{% for m in messages %}<|user|>{{ m['content'] | trim }}END{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("end", "ends"),
+    [
+        ("<|end|>", (5,)),  # the eos token
+        ("{{ eos_token }}\n", (5,)),
+        ("<|pad|>\n", (0, 5)),  # another special token ends the turn
+        (" \n<|system|><|user|>", (4, 5)),
+    ],
+)
+def test_the_template_shows_what_ends_the_turn(directory, capsys, end, ends):
+    assert with_template(directory, LAYOUT.replace("END", end)).ends == ends
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("end", ["", "\n### Question:", "{{ raise_exception('one turn only') }}"])
+def test_a_template_without_an_end_of_turn_is_one_line(directory, capsys, end):
+    assert with_template(directory, LAYOUT.replace("END", end)).ends == (5,)
+    assert capsys.readouterr().err == (
+        "policy_model=copy: its chat template has no token after the assistant's words: samples end at <|end|>\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("template", "end"),
+    [
+        (
+            "{% for m in messages %}<|start_header_id|>{{ m['role'] }}<|end_header_id|>\n\n{{ m['content'] | trim }}"
+            "<|eot_id|>{% endfor %}",
+            "<|eot_id|>",
+        ),
+        (
+            "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}",
+            "<|im_end|>",
+        ),
+        (
+            "{% for m in messages %}<start_of_turn>{{ 'model' if m['role'] == 'assistant' else m['role'] }}\n"
+            "{{ m['content'] | trim }}<end_of_turn>\n{% endfor %}",
+            "<end_of_turn>",
+        ),
+        (
+            "{% for m in messages %}{% if m['role'] == 'user' %}[INST] {{ m['content'] }} [/INST]"
+            "{% else %} {{ m['content'] }}</s>{% endif %}{% endfor %}",
+            "</s>",
+        ),
+    ],
+    ids=["llama3", "qwen", "gemma", "mistral"],
+)
+def test_templates_of_the_well_known_kinds(directory, template, end):
+    made = tokenizers.Tokenizer.from_file(str(directory / "tokenizer.json"))
+    made.add_special_tokens(re.findall(r"<\|\w+\|>|</?\w+>", template))
+    made.save(str(directory / "tokenizer.json"))
+    assert with_template(directory, template).ends == (5, made.token_to_id(end))
+
+
+def test_the_embedded_models_end_as_before():
+    for folder in sorted(MODELS.glob("policy-*")):
+        assert open_checkpoint(folder.name).ends == (1,)
 
 
 # ---- text
@@ -305,20 +453,20 @@ def test_template_in_the_tokenizer_config(directory):
 def test_stop_position_by_brute_force(directory):
     import random
 
-    model = open_model(str(directory))
-    newline = model.tokenizer.encode("\n", add_special_tokens=False).ids[0]
-    double = model.tokenizer.encode("\n\n", add_special_tokens=False).ids[0]
-    single, last = model.stop_ids("\n\n")
+    checkpoint = open_checkpoint(str(directory))
+    newline = checkpoint.tokenizer.encode("\n", add_special_tokens=False).ids[0]
+    double = checkpoint.tokenizer.encode("\n\n", add_special_tokens=False).ids[0]
+    single, last = checkpoint.stop_ids("\n\n")
     assert double in single
     assert newline in last - single
     rng = random.Random(0)
     for _ in range(300):
         ids = [rng.choice([newline, double, *range(20, 40)]) for _ in range(rng.randint(1, 8))]
-        want = next((k for k in range(1, len(ids) + 1) if "\n\n" in model.decode(ids[:k])), None)
-        assert model.stop_position(ids, "\n\n") == want
+        want = next((k for k in range(1, len(ids) + 1) if "\n\n" in checkpoint.decode(ids[:k])), None)
+        assert checkpoint.stop_position(ids, "\n\n") == want
         if want:
             assert ids[want - 1] in last
-    assert model.stop_position([double], None) is None
+    assert checkpoint.stop_position([double], None) is None
 
 
 def test_steps_of_a_tokenizer_with_word_marks_join(directory):
@@ -328,6 +476,6 @@ def test_steps_of_a_tokenizer_with_word_marks_join(directory):
     marked.pre_tokenizer = pre_tokenizers.Metaspace()
     marked.decoder = decoders.Metaspace()
     marked.save(str(directory / "tokenizer.json"))
-    model = open_model(str(directory))
-    assert model.tokenizer.decode([1, 2]) == "the sum"  # the space that makes "add" + "the sum" one word
-    assert model.decode([0]) + model.decode([1, 2]) == " add the sum"
+    checkpoint = open_checkpoint(str(directory))
+    assert checkpoint.tokenizer.decode([1, 2]) == "the sum"  # the space that makes "add" + "the sum" one word
+    assert checkpoint.decode([0]) + checkpoint.decode([1, 2]) == " add the sum"

@@ -16,6 +16,8 @@ from transformers import AutoModelForCausalLM
 from tts.errors import ContextExceeded, EngineError, InputError
 from tts.models.open import open_prm
 
+pytestmark = pytest.mark.engine
+
 TOLERANCE = 1e-5  # float32; between any two ways to score
 PROBLEM = "What is 12 + 3 - 1?"
 SOLUTIONS = [
@@ -119,11 +121,11 @@ SPELLED = ["an <|end|> and an <|assistant|>+ are", "<|user|> <extra_0> too", "<s
 def test_a_step_that_spells_special_tokens_is_ordinary_text(models, name):
     scorer = open_it(models[name])
     plain, evil = (scorer.format.layout(PROBLEM, steps) for steps in (["a"] * len(SPELLED), SPELLED))
-    tokens = scorer.model.tokenizer.get_added_tokens_decoder()
+    tokens = scorer.checkpoint.tokenizer.get_added_tokens_decoder()
     assert [i for i in evil.ids if i in tokens] == [i for i in plain.ids if i in tokens]
     assert len(evil.positions) == len(SPELLED)
     assert len({evil.ids[position] for position in evil.positions}) == 1
-    text = scorer.model.tokenizer.decode([i for i in evil.ids if i not in tokens], skip_special_tokens=False)
+    text = scorer.checkpoint.tokenizer.decode([i for i in evil.ids if i not in tokens], skip_special_tokens=False)
     assert "an <|end|> and an <|assistant|>+ are" in text
 
 
@@ -353,7 +355,7 @@ def save(folder, made, **settings):
         ),
         (lambda folder: prm_models.rlhflow(folder), {"dtype": "int8"}, "dtype='int8'"),
         (lambda folder: prm_models.rlhflow(folder), {"engine": "x"}, "engine='x'"),
-        (lambda folder: prm_models.rlhflow(folder), {"batch_tokens": -1}, "batch_tokens=-1"),
+        (lambda folder: prm_models.rlhflow(folder), {"batch_tokens": -1}, "batch_tokens is -1"),
         (lambda folder: prm_models.rlhflow(folder), {"max_context": 1000}, "max_context=1000"),
         (lambda folder: folder / "nowhere", {}, "prm_model=.*no such directory"),
         (lambda folder: save(folder, prm_models.tokenizer(without="-")), {}, r"no single tokens for '\+' and '-'"),
@@ -385,7 +387,7 @@ def save(folder, made, **settings):
         (
             lambda folder: save(folder, prm_models.tokenizer(), chat="{{ raise_exception('no') }}"),
             {},
-            "can't render a dialogue",
+            "its chat template can't be rendered",
         ),
     ],
 )

@@ -15,6 +15,8 @@ from tts.problems import load_problems
 from tts.tiny import MODELS
 from tts.tree import split_steps
 
+pytestmark = pytest.mark.engine
+
 TRAINED = [name for name in ("prm", "prm-weak") if (MODELS / name / "model.safetensors").is_file()]
 if not TRAINED:
     pytest.skip("no reward model is in tts/tiny/models: train one with tts.tiny.train prm", allow_module_level=True)
@@ -75,6 +77,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("prm" not in TRAINED, reason="the reward model prm is not in tts/tiny/models")
 def test_a_process_may_end_at_once_after_closing_scorers_and_while_one_is_busy():
     done = subprocess.run([sys.executable, "-c", LEAVE], capture_output=True, text=True)

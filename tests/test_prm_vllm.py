@@ -12,7 +12,7 @@ from tts.errors import ContextExceeded, InputError
 from tts.models.formats import TokenHead
 from tts.models.open import open_prm
 
-pytestmark = pytest.mark.vllm
+pytestmark = [pytest.mark.vllm, pytest.mark.engine, pytest.mark.slow]
 FORMATS = ("rlhflow", "math-shepherd")
 
 

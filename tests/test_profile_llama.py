@@ -5,19 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from tts.models.checkpoint import open_checkpoint
-from tts.errors import InputError
-from tts.models.open import open_policy
-from tts.models.open import open_prm
-from tts.problems import load_problems
 from tts.companion.parameters import check_parameters, load_profile
 from tts.companion.runner import read_parameters
+from tts.errors import InputError
+from tts.models.checkpoint import open_checkpoint
+from tts.models.open import open_policy, open_prm
+from tts.problems import load_problems
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 LLAMA = load_profile("llama")
 GREEDY = [name.strip() for name in LLAMA["greedy_models"].split(",")]
 
 
+@pytest.mark.slow  # reads every notebook
 def test_every_value_fits_a_parameter_of_some_notebook():
     check_parameters(LLAMA)
     assert LLAMA.keys() <= set().union(*map(read_parameters, NOTEBOOKS))
@@ -37,7 +37,7 @@ def test_models_and_problems_are_pinned_to_commits():
         lambda: load_problems(LLAMA["problems"]),
         lambda: open_policy(LLAMA["policy_model"], engine="transformers"),
         lambda: open_prm(LLAMA["prm_model"], engine="transformers"),
-        lambda: open_model(GREEDY[-1]),
+        lambda: open_checkpoint(GREEDY[-1]),
     ],
 )
 def test_without_a_network_it_ends_in_one_line(call, tmp_path, monkeypatch):

@@ -14,8 +14,8 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from toys import PARAMETERS, files, make_notebook, make_repository, run
 
-from tts.errors import InputError
 from tts.companion.runner import canonical, device, read_parameters
+from tts.errors import InputError
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 
 from tts.errors import InputError
+from tts.models.config import read_setting
 from tts.models.flops import Size, count_size
 from tts.models.hub import download, resolve
 
@@ -30,6 +32,7 @@ _SMALL = (
     *("added_tokens.json", "vocab.json", "merges.txt", "tokenizer.model", "chat_template.jinja", "chat_template.json"),
     *("model.safetensors.index.json", "pytorch_model.bin.index.json"),
 )
+_POINTER = b"version https://git-lfs.github.com/"  # what Git LFS leaves where it did not fetch a file
 
 
 @dataclass(frozen=True)
@@ -74,26 +77,65 @@ class Checkpoint:
 
     @cached_property
     def ends(self) -> tuple[int, ...]:
-        """The ids that end the assistant's turn: those that config, generation config or tokenizer name as such."""
+        """The ids that end the assistant's turn: the eos tokens of config, generation config and tokenizer, and the
+        token that the chat template writes after what the assistant said, which none of these may name.
+
+        Where the template writes none, one line on stderr says where samples end.
+        """
         found: set[int] = set()
-        for source in (self.config, _read(self.path / "generation_config.json")):
+        text_config = self.config.get("text_config") or {}
+        for source in (self.config, text_config, _read(self.path / "generation_config.json")):
             ids = source.get("eos_token_id")
             found.update([ids] if isinstance(ids, int) else ids or [])
-        token = self.special_tokens.get("eos_token")
-        if token is not None and (number := self.tokenizer.token_to_id(token)) is not None:
-            found.add(number)
-        return tuple(sorted(found))
+        turn_end = self._turn_end()
+        for token in (self.special_tokens.get("eos_token"), turn_end):
+            if token is not None and (number := self.tokenizer.token_to_id(token)) is not None:
+                found.add(number)
+        ends = tuple(sorted(found))
+        if turn_end is None:
+            where = " or ".join(self.tokenizer.id_to_token(i) or str(i) for i in ends) or "max_tokens alone"
+            print(
+                f"{self.label}: its chat template has no token after the assistant's words: samples end at {where}",
+                file=sys.stderr,
+            )
+        return ends
+
+    def _turn_end(self) -> str | None:
+        """The added token that follows the assistant's words in the chat template; None where other text does."""
+        said = "\ue000" * 3  # a private-use mark, which no template has
+        messages = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": said}]
+        try:
+            _, found, rest = self.render(messages).rpartition(said)
+        except InputError:  # the template is not for whole dialogues
+            return None
+        tokens = [token.content for token in self.tokenizer.get_added_tokens_decoder().values()]
+        following = [token for token in tokens if token.strip() and rest.lstrip().startswith(token.strip())]
+        return max(following, key=len, default=None) if found else None
 
     @cached_property
     def tokenizer(self):
         """The tokenizers.Tokenizer of tokenizer.json, or of what transformers converts to one."""
         import tokenizers
 
-        if (self.path / "tokenizer.json").is_file():
-            return tokenizers.Tokenizer.from_file(str(self.path / "tokenizer.json"))
-        from transformers import AutoTokenizer  # slow to import, so only where the conversion is needed
+        file = self.path / "tokenizer.json"
+        try:
+            if file.is_file():
+                tokenizer = tokenizers.Tokenizer.from_file(str(file))
+            else:
+                from transformers import AutoTokenizer  # slow to import, so only where the conversion is needed
 
-        return AutoTokenizer.from_pretrained(self.path).backend_tokenizer
+                tokenizer = AutoTokenizer.from_pretrained(self.path).backend_tokenizer
+        except Exception as error:  # tokenizers raises a bare one
+            raise InputError(
+                f"{self.label}: the tokenizer in {self.path} can't be read ({_first_line(error)}): the file is damaged "
+                f"or of a format newer than tokenizers {tokenizers.__version__}: save it with this version"
+            ) from None
+        # A file may hold what was set for training: no prompt may be cut, padded or split at random.
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        if getattr(tokenizer.model, "dropout", None):
+            tokenizer.model.dropout = None
+        return tokenizer
 
     @cached_property
     def special_tokens(self) -> dict[str, str]:
@@ -176,10 +218,9 @@ class Checkpoint:
                 **self.special_tokens,
             )
         except Exception as error:  # a template may raise anything; the user needs the one line
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             without = "leave system_prompt empty or " if add_generation_prompt and len(messages) > 1 else ""
             raise InputError(
-                f"{self.label}: its chat template can't be rendered ({reason}): "
+                f"{self.label}: its chat template can't be rendered ({_first_line(error)}): "
                 f"{without}use a model with a working template"
             ) from None
         return rendered[0]
@@ -269,7 +310,7 @@ def open_checkpoint(
     else:
         raise InputError(f"{parameter}={model!r} is unknown: give {_choices()}, a directory or a hub id owner/name")
     config = _check(here, f"{parameter}={model!r}", weights=hub is None, chat=chat)
-    limit = _context(config)
+    limit = read_setting(config, "max_position_embeddings") or read_setting(config, "max_seq_len")  # MPT's name
     if max_context < 0 or (limit and max_context > limit):
         raise InputError(
             f"max_context={max_context}, but {model} reads 1 to {limit or 'any number of'} tokens: give that or less"
@@ -283,6 +324,10 @@ def open_checkpoint(
         parameter=parameter,
         config=config,
     )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _choices() -> str:
@@ -320,6 +365,12 @@ def _check(path: Path, named: str, *, weights: bool, chat: bool) -> dict:
     def wrong(what: str, todo: str) -> InputError:
         return InputError(f"{named}: {path} has no {what}: {todo}")
 
+    for file in _files(path):
+        with file.open("rb") as stream:
+            if stream.read(len(_POINTER)) == _POINTER:
+                raise InputError(
+                    f"{named}: {file} is a Git LFS pointer, not the file itself: run `git lfs pull` in that folder"
+                )
     config = _read(path / "config.json")
     if not config:
         raise wrong("config.json", "give a directory in the format of the Hugging Face hub")
@@ -329,21 +380,22 @@ def _check(path: Path, named: str, *, weights: bool, chat: bool) -> dict:
         raise wrong("chat template", "use an instruct model, or put a chat_template.jinja beside the tokenizer")
     if weights and not any(file for pattern in _WEIGHTS for file in path.glob(pattern)):
         raise wrong("weights (*.safetensors)", "is the download complete?")
+    for index in path.glob("*.index.json"):
+        shards = sorted(set(_read(index).get("weight_map", {}).values()))
+        if weights and (missing := [shard for shard in shards if not (path / shard).is_file()]):
+            raise wrong(f"{missing[0]}, one of {len(shards)} files of weights", "is the download complete?")
     return config
 
 
-def _context(config: dict) -> int:
-    """max_position_embeddings, wherever the config keeps it; 0 where it does not say."""
-    return int(
-        config.get("max_position_embeddings") or config.get("text_config", {}).get("max_position_embeddings") or 0
-    )
+def _files(path: Path) -> list[Path]:
+    """The files of a directory that determine what the model does."""
+    return sorted({file for pattern in (*_SMALL, *_WEIGHTS) for file in path.glob(pattern)})
 
 
 def _hash_directory(path: Path) -> str:
-    """SHA-256 over the names and contents of the files that determine what the model does."""
-    files = {file for pattern in (*_SMALL, *_WEIGHTS) for file in path.glob(pattern)}
+    """SHA-256 over the names and contents of _files."""
     total = hashlib.sha256()
-    for file in sorted(files):
+    for file in _files(path):
         total.update(f"{file.name}\0{_hash_file(file)}\n".encode())
     return f"sha256:{total.hexdigest()}"
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from tts.errors import InputError
+from tts.models.config import read_setting
 
 LLAMA_KIND = ("llama", "mistral", "qwen2", "qwen3")  # model_type: grouped queries, a gated MLP of three matrices
 
@@ -24,17 +25,15 @@ class Size:
 
         Keys alone don't tell: GPT-NeoX has them all, and no gate in its MLP.
         """
-        config = config.get("text_config", config)
-        if config.get("model_type") not in LLAMA_KIND:
-            raise InputError(f"model_type is {config.get('model_type')!r}: give one of {', '.join(LLAMA_KIND)}")
-        try:
-            width, layers, heads = (config[key] for key in ("hidden_size", "num_hidden_layers", "num_attention_heads"))
-            size = config.get("head_dim") or width // heads
-            groups = config.get("num_key_value_heads") or heads
-            layer = 2 * width * (heads + groups) * size + 3 * width * config["intermediate_size"]
-            return cls(layers * layer, width * config["vocab_size"], layers * heads * size)
-        except KeyError as error:
-            raise InputError(f"config.json has no {error}: FLOPs of a model of the Llama kind follow from it") from None
+        kind = (config.get("text_config") or config).get("model_type")
+        if kind not in LLAMA_KIND:
+            raise InputError(f"model_type is {kind!r}: give one of {', '.join(LLAMA_KIND)}")
+        names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
+        width, layers, heads, inner, words = (read_setting(config, name) for name in names)
+        size = read_setting(config, "head_dim") or width // heads
+        groups = read_setting(config, "num_key_value_heads") or heads
+        layer = 2 * width * (heads + groups) * size + 3 * width * inner
+        return cls(layers * layer, width * words, layers * heads * size)
 
     def flops(self, new: int, past: int = 0, *, logits: int = 0) -> int:
         """FLOPs to read `new` tokens that follow `past` known ones, with logits over the vocabulary at some of them."""

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from tts.errors import EngineError
 from tts.models.checkpoint import Checkpoint
+from tts.models.config import read_setting
 from tts.models.host import PROTOCOL, Outbox, read_frame, runtime_directory
 from tts.models.sampling import ModelPolicy
 from tts.policy import Sampling
@@ -185,12 +186,11 @@ def _cache_bytes(checkpoint: Checkpoint, sequences: int) -> int:
 
     Too little costs time alone: vLLM then puts requests off and computes them again, with the same result.
     """
-    config = checkpoint.config.get("text_config", checkpoint.config)
-    if not {"num_attention_heads", "hidden_size", "num_hidden_layers"} <= set(config):
+    names = ("num_hidden_layers", "num_attention_heads", "num_key_value_heads", "hidden_size", "head_dim")
+    layers, heads, groups, width, size = (read_setting(checkpoint.config, name) for name in names)
+    if not (layers and heads and (size or width)):
         return 1 << 30  # another kind of model
-    heads = config["num_attention_heads"]
-    size = config.get("head_dim") or config["hidden_size"] // heads
-    per_token = 2 * 4 * config["num_hidden_layers"] * (config.get("num_key_value_heads") or heads) * size
+    per_token = 2 * 4 * layers * (groups or heads) * (size or width // heads)
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     wanted = min(per_token * checkpoint.context * sequences // 2, memory // 16, 2 << 30)
     return max(wanted, 2 * per_token * checkpoint.context, 128 << 20)

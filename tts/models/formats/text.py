@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from tts.errors import InputError
 from tts.models.checkpoint import Checkpoint
+from tts.models.config import read_setting
 
 REMEMBERED = 1 << 16  # texts whose tokens are kept: the steps of a search come back again and again
 
@@ -28,7 +29,7 @@ class Text:
         cuts = "|".join(f"(?<={re.escape(token[0])})(?={re.escape(token[1:])})" for token in ordinary)
         self._cuts = re.compile(cuts) if ordinary else None
         self._known: dict[str, tuple[int, ...]] = {}
-        size = checkpoint.config.get("vocab_size") or checkpoint.config.get("text_config", {}).get("vocab_size")
+        size = read_setting(checkpoint.config, "vocab_size")
         if size and self._tokenizer.get_vocab_size(with_added_tokens=False) > size:
             raise InputError(
                 f"{checkpoint.label}: its tokenizer has {self._tokenizer.get_vocab_size()} tokens, "
