@@ -45,6 +45,7 @@ def kept(tmp_path_factory):
     return tmp_path_factory.mktemp("smoke")
 
 
+@pytest.mark.kernel
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_smoke_profile(notebook, kept):
     run(notebook, kept, **load_profile("smoke"))
@@ -53,11 +54,13 @@ def test_smoke_profile(notebook, kept):
     assert not (kept / "figures" / "README.md").exists()
 
 
+@pytest.mark.kernel
 def test_the_smoke_profile_asks_every_claim(kept):
     """Runs after the notebooks (in the order of this file)."""
     assert set(ledger_table.read(kept / "figures" / "local").claim) == set(ledger.CLAIMS)
 
 
+@pytest.mark.kernel
 @pytest.mark.vllm
 def test_majority_voting_through_vllm_then_from_the_store_alone(tmp_path):
     notebook = ROOT / "notebooks" / "01_majority_voting.ipynb"
@@ -71,6 +74,7 @@ def test_majority_voting_through_vllm_then_from_the_store_alone(tmp_path):
     assert outputs_of(tmp_path / notebook.name) == outputs
 
 
+@pytest.mark.kernel
 @pytest.mark.parametrize(
     ("change", "message"),
     [

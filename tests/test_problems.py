@@ -74,12 +74,12 @@ FILES = {
     "windows.jsonl": LINES.replace("\n", "\r\n").encode("utf-8-sig"),
     "no-newline.jsonl": LINES.rstrip("\n").encode(),
     "empty-lines.jsonl": ("\n \n" + LINES.replace("\n", "\n\n\n")).encode(),
-    "lines.jsonl.gz": gzip.compress(LINES.encode()),
-    "utf16.jsonl.gz": gzip.compress(LINES.encode("utf-16")),
-    "gzipped-without-a-name": gzip.compress(LINES.encode()),
+    "lines.jsonl.gz": gzip.compress(LINES.encode(), mtime=0),
+    "utf16.jsonl.gz": gzip.compress(LINES.encode("utf-16"), mtime=0),
+    "gzipped-without-a-name": gzip.compress(LINES.encode(), mtime=0),
     "array.json": ARRAY.encode(),
     "indented.json": json.dumps(ROWS, indent=1).encode("utf-8-sig"),
-    "array.json.gz": gzip.compress(ARRAY.encode()),
+    "array.json.gz": gzip.compress(ARRAY.encode(), mtime=0),
 }
 
 
@@ -206,7 +206,7 @@ def test_bad_files(tmp_path, content, message):
         ),
         ("later.jsonl", b'{"problem": "a", "answer": "1"}\n{"problem": "\xe9', "line 2 is not utf-8"),
         ("windows.jsonl", '{"problem": "a – b"}'.encode("cp1252"), "line 1 is not utf-8"),
-        ("latin1.jsonl.gz", gzip.compress("für".encode("latin-1")), "line 1 is not utf-8"),
+        ("latin1.jsonl.gz", gzip.compress("für".encode("latin-1"), mtime=0), "line 1 is not utf-8"),
         ("odd.jsonl", LINES.encode("utf-16")[:-1], "line 2 is not utf-16"),
         ("workbook.jsonl", b"PK\x03\x04\x14\x00\x06\x00\x08\x00\x00\x00!\x00\xfe\xff", "line 1 is not"),
         ("torn.jsonl.gz", FILES["lines.jsonl.gz"][:-9], "can't be read .* is it whole"),

@@ -221,7 +221,8 @@ def decided(searches):
 
 CELLS = """
 import asyncio
-from test_search_faults import beam_search, decided, load_problems, open_policy, open_prm, collect, partial, Sampling, Store
+from functools import partial
+from test_search_faults import beam_search, decided, load_problems, open_policy, open_prm, collect, Sampling, Store
 problems = load_problems("tiny/dev", n=24)
 policy, prm = open_policy("policy-xs", engine="transformers"), open_prm("prm", engine="transformers")
 async def search(folder):
