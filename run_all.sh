@@ -1,7 +1,29 @@
 #!/usr/bin/env bash
-# Sets up an environment once, then executes the notebooks (tts/runner.py). Works from any folder; bash 3.2 is enough.
+# Sets up an environment once, then executes the notebooks (tts/companion/runner.py). bash 3.2 is enough.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")"
+
+# The repository is where this file lies, links followed; a batch system runs a copy of it from a folder of its own.
+script=${BASH_SOURCE[0]}
+while [ -L "$script" ]; do
+  target=$(readlink "$script")
+  case $target in /*) script=$target ;; *) script=$(dirname "$script")/$target ;; esac
+done
+for folder in "$(dirname "$script")" "${SLURM_SUBMIT_DIR:-}"; do
+  if [ -n "$folder" ] && [ -f "$folder/notebooks/profiles/default.yaml" ]; then break; fi
+  folder=
+done
+[ -n "$folder" ] || { echo "run_all: $0 does not lie in the repository: call it there, or submit it from there" >&2; exit 2; }
+cd "$folder"
+
+# Nothing of the caller's environment may change what runs: no other packages, no other place to install to.
+unset PYTHONPATH PYTHONHOME PYTHONSTARTUP PIP_TARGET PIP_PREFIX PIP_ROOT PIP_REQUIRE_VIRTUALENV
+export PYTHONNOUSERSITE=1 PIP_USER=0
+# A user without a home, as in some containers, gets one below build/.
+if [ -z "${HOME:-}" ] || [ ! -d "$HOME" ]; then
+  HOME=$PWD/build/home USER=${USER:-nobody}
+  mkdir -p "$HOME"
+  export HOME USER
+fi
 
 usage() {
   cat <<'END'
@@ -49,9 +71,21 @@ fi
 
 # --- clean -------------------------------------------------------------------------------------------------------
 if [ $command = clean ]; then
-  remove() { # what is committed is never touched, whatever lies in it
+  checkout=no folder=$PWD
+  while [ -n "$folder" ]; do
+    if [ -e "$folder/.git" ]; then checkout=yes; fi
+    folder=${folder%/*}
+  done
+  remove() { # what is committed is never touched, nor what git can't call uncommitted
+    local listed
     [ -e "$1" ] || [ -L "$1" ] || return 0
-    if [ -n "$(git ls-files -- "$1" 2>/dev/null | head -n 1)" ]; then say "$1 is committed: left"; return 0; fi
+    if [ $checkout = yes ]; then
+      if ! listed=$(git ls-files -- "$1" 2>&1); then
+        say "$1: left, because git can't say whether it is committed (${listed%%$'\n'*})"
+        return 0
+      fi
+      if [ -n "$listed" ]; then say "$1 is committed: left"; return 0; fi
+    fi
     printf '%8s  %s\n' "$(du -sh -- "$1" | cut -f 1)" "$1"
     rm -rf -- "$1"
   }
@@ -73,10 +107,10 @@ if [ -z "$machine" ]; then
     machine=portable why="vLLM does not serve on $(uname -s) $(uname -m)"
   elif nvidia-smi -L >/dev/null 2>&1; then
     machine=gpu why="NVIDIA GPU found"
-  elif grep -q avx512f /proc/cpuinfo; then
-    machine=cpu why="no GPU, a CPU with AVX-512"
+  elif grep -q avx2 /proc/cpuinfo; then
+    machine=cpu why="no GPU, a CPU with AVX2"
   else
-    machine=portable why="no GPU, and a CPU without AVX-512"
+    machine=portable why="no GPU, and a CPU without AVX2"
   fi
 else
   why="as asked"
@@ -176,7 +210,7 @@ fi
 [ -n "$python" ] || set_up
 
 # --- run ---------------------------------------------------------------------------------------------------------
-export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" PYTHONNOUSERSITE=1
+export PYTHONPATH=$PWD
 case $command in
   run) exec "$python" -m tts.companion.runner --profile "$profile" --only "$only" ${settings[@]+"${settings[@]}"} ;;
   bench) exec "$python" -m bench "$@" ;;

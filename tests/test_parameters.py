@@ -70,6 +70,12 @@ def test_only_the_committed_parameters_write_the_committed_figures(folder, tmp_p
     assert parameters.figures_folder(given, profiles=folder) == tmp_path / "base" / subfolder
 
 
+def test_an_old_name_works_and_says_what_it_is_called_now(folder, capsys):
+    (folder / "old.yaml").write_text("width: 2\nn: 8\n")
+    assert parameters.load_profile("old", folder=folder) == {"beam_width": 2, "n": 8}
+    assert capsys.readouterr().err == "profile old: width is called beam_width now\n"
+
+
 def test_without_a_full_profile_every_change_is_local(folder):
     (folder / "full.yaml").unlink()
     assert parameters.figures_subfolder({"n": 256}, profiles=folder) == "local"

@@ -2,6 +2,7 @@
 
 import json
 
+import matplotlib
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
@@ -32,6 +33,13 @@ def draw(points):
 @pytest.fixture
 def points():
     return pd.DataFrame({"n": [1, 2, 4], "accuracy": [1 / 3, 0.5, 2 / 3]})
+
+
+def test_a_readers_matplotlibrc_has_no_say():
+    with matplotlib.rc_context({"text.usetex": True, "font.size": 30, "axes.facecolor": "red"}):
+        style()
+        assert (matplotlib.rcParams["text.usetex"], matplotlib.rcParams["font.size"]) == (False, 10)
+        assert matplotlib.rcParams["axes.facecolor"] == "white"
 
 
 def test_same_bytes_twice(tmp_path, points):

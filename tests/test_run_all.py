@@ -13,6 +13,7 @@ from toys import files, make_notebook, make_repository
 # Stands for python3.11: makes environments in which it is itself the Python, and notes every call.
 STAND_IN = """#!/bin/bash
 printf '%s\\n' "$*" | head -n 1 >>"$CALLS"
+env >"$CALLS.env"
 case "$*" in
   "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
   *" install "*"$FAILING"*) [ -z "$FAILING" ] || { echo "ERROR: No space left on device"; exit 1; } ;;
@@ -209,6 +210,51 @@ def test_clean_never_removes_what_is_committed(repository):
     done = run_all(repository, "clean")
     assert "build is committed: left" in done.stderr
     assert (repository / "build" / "mine").exists()
+
+
+@pytest.mark.parametrize("trouble", ["another owner", "no git"])
+def test_clean_leaves_what_git_can_not_call_uncommitted(repository, tmp_path, trouble):
+    (repository / "store").mkdir()
+    (repository / "store" / "mine").write_text("x")
+    for command in (["init", "-q"], ["add", "-f", "store"]):
+        subprocess.run(["git", *command], cwd=repository, check=True)
+    environment = {"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"}
+    if trouble == "no git":
+        (tmp_path / "git").write_text("#!/bin/bash\necho 'git: command not found' >&2\nexit 127\n")
+        (tmp_path / "git").chmod(0o755)
+        environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    done = run_all(repository, "clean", "--store", **environment)
+    assert (repository / "store" / "mine").exists()
+    [line] = [line for line in done.stderr.splitlines() if "store:" in line]
+    assert "git can't say whether it is committed" in line
+
+
+def test_a_copy_in_a_spool_folder_or_a_link_finds_the_repository(repository, tmp_path):
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    shutil.copy(repository / "run_all.sh", spool / "run_all.sh")
+    done = run_all(spool, "--help", SLURM_SUBMIT_DIR="")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "does not lie in the repository" in done.stderr
+    asked = ("--profile", "nowhere")  # the answer names the profiles that the repository has
+    done = run_all(spool, *asked, SLURM_SUBMIT_DIR=str(repository))
+    assert "choose one of default full misspelt" in done.stderr
+    (spool / "run_all.sh").unlink()
+    (spool / "far").symlink_to(repository / "run_all.sh")
+    (spool / "run_all.sh").symlink_to("far")
+    assert "choose one of default full misspelt" in run_all(spool, *asked).stderr
+
+
+def test_the_callers_environment_has_no_say(repository, stand_in):
+    leaking = {"PYTHONPATH": "/modules/numpy", "PYTHONHOME": "/opt", "PYTHONSTARTUP": "/x.py", "PIP_USER": "1"}
+    leaking |= {"PIP_TARGET": "/t", "PIP_PREFIX": "/p", "PIP_REQUIRE_VIRTUALENV": "1", "HOME": "/no/such/home"}
+    assert run_all(repository, "bench", **leaking).returncode == 0
+    seen = dict(
+        line.split("=", 1) for line in (repository.parent / "calls.env").read_text().splitlines() if "=" in line
+    )
+    assert not {"PYTHONHOME", "PYTHONSTARTUP", "PIP_TARGET", "PIP_PREFIX", "PIP_REQUIRE_VIRTUALENV"} & set(seen)
+    assert (seen["PYTHONPATH"], seen["PIP_USER"]) == (str(repository), "0")
+    assert seen["HOME"] == str(repository / "build" / "home")
 
 
 def test_active_environment_with_the_packages_is_used_as_it_is(repository, tmp_path):

@@ -23,6 +23,7 @@ def repository(tmp_path):
     return make_repository(tmp_path / "a {repo} with spaces")
 
 
+@pytest.mark.kernel
 def test_success_is_kept_and_a_second_run_changes_nothing(repository, tmp_path):
     make_notebook(repository, "01_one", "print(n_max)")
     make_notebook(repository, "02_two", "object()")
@@ -42,6 +43,7 @@ def test_success_is_kept_and_a_second_run_changes_nothing(repository, tmp_path):
     assert (files(repository / "figures"), files(repository / "notebooks")) == kept
 
 
+@pytest.mark.kernel
 def test_kernels_run_this_python_whatever_the_home_says(repository, tmp_path):
     kernel = tmp_path / "home" / ".local" / "share" / "jupyter" / "kernels" / "python3"
     kernel.mkdir(parents=True)
@@ -59,6 +61,7 @@ def test_kernels_run_this_python_whatever_the_home_says(repository, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.kernel
 def test_other_parameters_write_other_folders_and_leave_the_notebook(repository):
     path = make_notebook(repository, "01_one")
     source = path.read_bytes()
@@ -80,6 +83,7 @@ def test_other_parameters_write_other_folders_and_leave_the_notebook(repository)
     assert path.read_bytes() == edited
 
 
+@pytest.mark.kernel
 def test_the_full_grid_says_how_each_notebook_was_made(repository):
     make_notebook(repository, "01_one")
     make_notebook(repository, "02_two")
@@ -113,6 +117,7 @@ def test_a_setting_that_no_notebook_takes_is_one_line(repository, change, messag
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.kernel
 def test_settings_take_the_place_of_the_profiles(repository):
     make_notebook(repository, "01_one", "print(n_max, temperature, problems)")
     done = run(repository, "--profile", "smoke", "--set", "problems=7", "--set", "temperature=1")
@@ -121,6 +126,7 @@ def test_settings_take_the_place_of_the_profiles(repository):
     assert "4 1 7\n" in [out.get("text") for cell in notebook.cells for out in cell.get("outputs", [])]
 
 
+@pytest.mark.kernel
 def test_failing_cell_is_shown_and_nothing_is_copied(repository):
     make_notebook(repository, "01_good")
     bad = make_notebook(
@@ -142,6 +148,7 @@ def test_failing_cell_is_shown_and_nothing_is_copied(repository):
     assert nbformat.read(repository / "notebooks" / "01_good.ipynb", as_version=4).cells[1].execution_count is None
 
 
+@pytest.mark.kernel
 def test_folder_that_can_not_be_written_is_one_line(repository):
     make_notebook(repository, "01_one")
     (repository / "build").write_text("a file where a folder should be")
@@ -152,6 +159,29 @@ def test_folder_that_can_not_be_written_is_one_line(repository):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.kernel
+def test_the_callers_environment_does_not_reach_the_kernel(repository, tmp_path):
+    (tmp_path / "startup.py").write_text("leaked = True")
+    cell = (
+        "import os\nassert 'leaked' not in globals()\nassert os.environ['MPLBACKEND'].startswith('module://matplotlib')"
+    )
+    make_notebook(repository, "01_one", cell + "\nassert 'MATPLOTLIBRC' not in os.environ")
+    environment = {"MPLBACKEND": "nonsense", "MATPLOTLIBRC": "/no/such", "PYTHONSTARTUP": str(tmp_path / "startup.py")}
+    done = run(repository, **environment)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.kernel
+def test_a_kernel_that_dies_at_once_is_one_clear_failure(repository):
+    make_notebook(repository, "01_one")
+    (repository / "ipykernel_launcher.py").write_text("raise SystemExit('a library is missing')")
+    done = run(repository)
+    assert done.returncode == 1
+    assert "the kernel did not start" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.kernel
 def test_dead_kernel_is_a_failure_like_any_other(repository):
     make_notebook(repository, "01_one", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     done = run(repository)
@@ -161,6 +191,7 @@ def test_dead_kernel_is_a_failure_like_any_other(repository):
     assert not (repository / "figures").exists()
 
 
+@pytest.mark.kernel
 def test_interrupt_ends_the_kernel_and_copies_nothing(repository):
     marker = repository / "kernel"
     make_notebook(
@@ -192,6 +223,7 @@ def test_interrupt_ends_the_kernel_and_copies_nothing(repository):
         os.kill(int(marker.read_text()), 0)
 
 
+@pytest.mark.kernel
 @pytest.mark.parametrize("ending", ["", "; raise SystemError"], ids=["success", "failure"])
 def test_engines_are_shared_by_the_notebooks_and_stopped_at_the_end(repository, tmp_path, ending):
     host = repository / "tts" / "models" / "host.py"
@@ -218,6 +250,7 @@ def test_engines_are_shared_by_the_notebooks_and_stopped_at_the_end(repository, 
         assert (tmp_path / "mine").exists()
 
 
+@pytest.mark.kernel
 def test_only_runs_what_is_named(repository):
     make_notebook(repository, "01_one", "raise SystemError")
     make_notebook(repository, "02_two")
@@ -229,6 +262,7 @@ def test_only_runs_what_is_named(repository):
     assert done.stderr == "run_all: --only 07: there is no notebook 07, choose from 01, 02\n"
 
 
+@pytest.mark.kernel
 def test_two_notebooks_can_not_write_one_figure(repository):
     make_notebook(repository, "01_one")
     make_notebook(repository, "02_two", "import re", figure=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -11,6 +12,8 @@ from tts.errors import InputError
 from tts.reductions import REDUCTIONS
 
 Parameters = dict[str, object]
+
+OLD_NAMES = {"width": "beam_width"}  # what a parameter was called -> what it is called now
 T = TypeVar("T")
 
 # Of these the full grid may be run in part, as far as the hours allow: smaller N, fewer seeds, fewer widths.
@@ -41,7 +44,14 @@ def load_profile(name: str, *, folder: Path | None = None) -> Parameters:
         return {}
     if not isinstance(parameters, dict) or not all(isinstance(key, str) for key in parameters):
         raise InputError(f"profile {path} is not a mapping: write one `name: value` a line")
-    return parameters
+    return new_names(parameters, where=f"profile {name}")
+
+
+def new_names(parameters: Parameters, *, where: str) -> Parameters:
+    """The same with the names that parameters have now; an old name still works, and one line on stderr says so."""
+    for old in parameters.keys() & OLD_NAMES.keys():
+        print(f"{where}: {old} is called {OLD_NAMES[old]} now", file=sys.stderr)
+    return {OLD_NAMES.get(name, name): value for name, value in parameters.items()}
 
 
 def type_name(value: object) -> str:

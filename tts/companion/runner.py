@@ -29,8 +29,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tts.companion.parameters import Parameters, figures_subfolder, fits, load_profile, repository, store_folder
+from tts.companion.parameters import (
+    Parameters,
+    figures_subfolder,
+    fits,
+    load_profile,
+    new_names,
+    repository,
+    store_folder,
+)
 from tts.errors import InputError
+from tts.models.host import temporary_directory
 
 # `nbstripout --keep-output --keep-count --drop-output-type stream:stderr`: what differs from run to run goes.
 VOLATILE = (
@@ -44,6 +53,7 @@ VOLATILE = (
 )
 
 ENGINE_LOGS = Path("build") / "engines"
+KERNEL_START = 600  # seconds that a kernel may take to start: packages may lie on a slow network disk
 
 
 @dataclass(frozen=True)
@@ -94,6 +104,8 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("tts is not in its repository: clone it and use ./run_all.sh")
     os.chdir(root)  # papermill takes braces in a path for a format: relative paths have none of ours
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for name in ("PYTHONHOME", "PYTHONSTARTUP", "MPLBACKEND", "MATPLOTLIBRC"):  # the caller's have no say in figures
+        os.environ.pop(name, None)
     jobs: list[Job] = []
     try:
         jobs = plan(profile=options.profile, only=options.only, changes=options.set)
@@ -198,7 +210,8 @@ def plan(*, profile: str, only: str = "", changes: Sequence[str] = ()) -> list[J
 def _read_changes(changes: Sequence[str]) -> Parameters:
     import yaml
 
-    known, found = load_profile("default") if changes else {}, {}
+    known = load_profile("default") if changes else {}
+    found = {}
     for change in changes:
         name, equals, value = change.partition("=")
         if not equals or not name:
@@ -207,7 +220,7 @@ def _read_changes(changes: Sequence[str]) -> Parameters:
             found[name] = value if isinstance(known.get(name), str) else yaml.safe_load(value)
         except yaml.YAMLError:
             raise InputError(f"--set {change}: {value!r} can't be read, give such as {known.get(name)!r}") from None
-    return found
+    return new_names(found, where="--set")
 
 
 def _check_profile(where: str, changes: Mapping[str, object], cells: Mapping[Path, Mapping[str, Parameter]]) -> None:
@@ -230,7 +243,7 @@ def _check_type(parameter: Parameter, value: object, *, where: str) -> None:
 @contextmanager
 def environment(root: Path) -> Iterator[None]:
     """What the kernels run in: this Python, this tree, nobody's start-up files; at the end the engines are stopped."""
-    with tempfile.TemporaryDirectory(prefix="tts-") as scratch:  # short: sockets lie in it
+    with tempfile.TemporaryDirectory(prefix="tts-", dir=temporary_directory()) as scratch:  # sockets lie in it
         kernel = Path(scratch) / "kernels" / "python3"
         kernel.mkdir(parents=True)
         argv = [sys.executable, "-m", "ipykernel_launcher", "--log-level=CRITICAL", "-f", "{connection_file}"]
@@ -243,9 +256,9 @@ def environment(root: Path) -> Iterator[None]:
         ours = {
             "JUPYTER_PATH": scratch,
             "IPYTHONDIR": str(Path(scratch) / "ipython"),
-            "PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")])),
+            "PYTHONPATH": str(root),
             # tqdm asks for a widget that no saved notebook could show
-            "PYTHONWARNINGS": os.environ.get("PYTHONWARNINGS") or "ignore:IProgress not found",
+            "PYTHONWARNINGS": "ignore:IProgress not found",
             "TTS_ENGINES": os.environ.get("TTS_ENGINES") or str(Path(scratch) / "engines"),
         }
         before = {name: os.environ.get(name) for name in ours}
@@ -288,6 +301,7 @@ def execute(job: Job) -> None:
             parameters=job.parameters,
             kernel_name="python3",
             cwd="notebooks",
+            start_timeout=KERNEL_START,
             progress_bar=sys.stderr.isatty(),
             stderr_file=sys.stderr,
         )
@@ -295,6 +309,9 @@ def execute(job: Job) -> None:
         raise NotebookFailedError(_failure(job, error.exec_count, error.source, error.traceback)) from None
     except DeadKernelError:
         raise NotebookFailedError(_failure(job, None, "", ["the kernel died: out of memory, perhaps?"])) from None
+    except RuntimeError as error:  # it never answered
+        why = [f"the kernel did not start: {error}", f"does `{sys.executable} -m ipykernel_launcher --version` work?"]
+        raise NotebookFailedError(_failure(job, None, "", why)) from None
     finally:
         job.seconds = time.monotonic() - started
     job.slowest = _cell_times(job)

@@ -1,4 +1,4 @@
-"""The process that runs vLLM for every notebook and script that asks: started once, shared, gone by itself.
+"""The process that runs vLLM for every notebook and script that asks: started once, shared, exits when idle.
 
     python -m tts.models.host list     the running hosts
     python -m tts.models.host stop     end them all
@@ -12,7 +12,7 @@ Messages are msgpack arrays behind a 4-byte length; a frame carries all messages
     client to host   [id, kind, argument…]     kinds: "sample", "score", "abort", "status"
     host to client   [id, error or null, result]
 A host ends when no client was connected for TTS_ENGINE_IDLE seconds (60), on SIGTERM, or when vLLM fails. Whoever
-starts or runs the host holds the lock on its lock file, so where that is free there is none.
+starts or runs the host holds the lock on its lock file: a free lock means that no host is running.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _pack, _unpack = msgspec.msgpack.encode, msgspec.msgpack.decode
 def runtime_directory() -> Path:
     """Where hosts keep sockets, locks and logs: $TTS_ENGINES, or a directory of the user's below the temporary one."""
     named = os.environ.get("TTS_ENGINES")
-    path = Path(named).absolute() if named else Path(tempfile.gettempdir()) / f"tts-engines-{os.getuid()}"
+    path = Path(named).absolute() if named else temporary_directory() / f"tts-engines-{os.getuid()}"
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -54,6 +54,12 @@ def runtime_directory() -> Path:
     if len(str(path)) > 80:  # a Unix socket's path has 107 bytes
         raise InputError(f"TTS_ENGINES: {path} is too long for a socket's path: name a shorter directory")
     return path
+
+
+def temporary_directory() -> Path:
+    """The temporary directory, or /tmp where that one's path is too long for a socket, as a batch job's may be."""
+    folder = Path(tempfile.gettempdir())
+    return folder if len(str(folder)) <= 40 else Path("/tmp")
 
 
 def encode_frame(messages: list) -> bytes:

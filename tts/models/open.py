@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -137,9 +138,9 @@ def _check_settings(dtype: str, gpu_memory_utilization: float) -> None:
 
 
 def choose_engine(engine: str) -> tuple[str, str]:
-    """The engine that serves this machine and why, in one line: ("vllm", "vLLM on the CPU (AVX-512)").
+    """The engine that serves this machine and why, in one line: ("vllm", "vLLM on the CPU (AVX2)").
 
-    "auto" takes vLLM where it is installed and can run (Linux with an NVIDIA GPU, or a CPU with AVX-512), else
+    "auto" takes vLLM where it is installed and can run (Linux with an NVIDIA GPU, or a CPU with AVX2), else
     transformers; a name is taken at its word. Imports neither. Raises InputError for an unknown name, or for "vllm"
     where it is not installed.
     """
@@ -158,13 +159,15 @@ def choose_engine(engine: str) -> tuple[str, str]:
         if has_gpu():
             return "vllm", "vLLM on the GPU"
         return "transformers", "transformers, because the vLLM installed is for GPUs and none is here"
-    if "avx512f" in _cpu_flags():
-        return "vllm", "vLLM on the CPU (AVX-512)"
-    return "transformers", "transformers, because vLLM needs a CPU with AVX-512, which this one has not"
+    if "avx2" in _cpu_flags():
+        return "vllm", "vLLM on the CPU (AVX2)"
+    return "transformers", "transformers, because vLLM needs a CPU with AVX2"
 
 
 def has_gpu() -> bool:
-    """Whether the NVIDIA driver shows a device, found without importing torch."""
+    """Whether the NVIDIA driver shows a device and CUDA_VISIBLE_DEVICES does not hide it, without importing torch."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip() in ("", "-1", "NoDevFiles", "none"):
+        return False
     wsl = Path("/dev/dxg").exists() and shutil.which("nvidia-smi") is not None
     return wsl or any(Path("/proc/driver/nvidia/gpus").glob("*")) or Path("/dev/nvidia0").exists()
 

@@ -311,7 +311,7 @@ def _start_host(spec: dict, environment: dict[str, str], base: Path) -> subproce
                 env={
                     **os.environ,
                     **environment,
-                    "PYTHONPATH": os.pathsep.join(filter(None, (_ROOT, os.environ.get("PYTHONPATH")))),
+                    "PYTHONPATH": _ROOT,
                 },
                 pass_fds=[lock.fileno()],
                 start_new_session=True,

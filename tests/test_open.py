@@ -1,0 +1,31 @@
+"""Which machine this is: GPUs that are hidden, CPUs that vLLM can use, temporary folders that sockets fit into."""
+
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tts.models import open as opening
+from tts.models.host import runtime_directory, temporary_directory
+
+
+@pytest.mark.parametrize("hidden", ["", "-1", "NoDevFiles", "none", " "])
+def test_a_hidden_gpu_is_none(monkeypatch, hidden):
+    monkeypatch.setattr(Path, "exists", lambda path: True)  # as if /dev/nvidia0 were there
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert opening.has_gpu()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+    assert not opening.has_gpu()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,2")
+    assert opening.has_gpu()
+
+
+def test_sockets_fit_whatever_the_temporary_directory(monkeypatch, tmp_path):
+    monkeypatch.delenv("TTS_ENGINES", raising=False)
+    deep = tmp_path / ("a" * 100)
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    assert temporary_directory() == Path("/tmp")
+    assert len(str(runtime_directory())) < 60
+    monkeypatch.setattr(tempfile, "tempdir", "/var/tmp")
+    assert temporary_directory() == Path("/var/tmp")
