@@ -223,7 +223,7 @@ def test_an_engine_that_fails_says_so_and_works_again(directory, monkeypatch):
 
     async def run():
         with monkeypatch.context() as patch:
-            patch.setattr(_Decoder, "decode", broken)
+            patch.setattr(_Decoder, "run", broken)
             with pytest.raises(EngineError, match="MemoryError: no memory left$"):
                 await policy.sample(**request(prompt))
         result = await policy.sample(**request(prompt))

@@ -12,7 +12,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from hashlib import blake2b
 
-from tts.errors import ContextExceeded, EngineError, InputError
+from tts.errors import ContextExceeded, InputError
 from tts.models.checkpoint import Checkpoint
 from tts.models.flops import attended
 from tts.models.formats import Format, Layout
@@ -143,14 +143,6 @@ def _prefix_keys(problem: str, steps: Sequence[str]) -> list[bytes]:
         key = blake2b(step.encode(), key=blake2b(key, digest_size=32).digest(), digest_size=16).digest()
         keys.append(key)
     return keys
-
-
-def engine_error(engine: str, error: Exception) -> Exception:
-    """Any error as what a caller may see: InputError as it is, everything else as an EngineError of one line."""
-    if isinstance(error, InputError | EngineError):
-        return error
-    line = str(error).splitlines()[0] if str(error) else ""
-    return EngineError(f"{engine} failed: {type(error).__name__}: {line}")
 
 
 def check_mass(checkpoint: Checkpoint, mass: float) -> None:
