@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import sys
@@ -57,6 +58,14 @@ class Checkpoint:
     def label(self) -> str:
         """How error messages call it."""
         return f"{self.parameter}={self.name}"
+
+    def check_numbers(self, results: Iterable[float], dtype: str) -> None:
+        """Raise InputError where a result of the model is not a number."""
+        if not all(map(math.isfinite, results)):
+            raise InputError(
+                f"{self.label}: its results are not numbers (NaN) with dtype {dtype}: "
+                "try dtype='float32', or check the weights"
+            )
 
     @cached_property
     def is_small(self) -> bool:

@@ -7,7 +7,6 @@ White space alone is no step: it is not shown to the model and gets the score of
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from hashlib import blake2b
@@ -97,11 +96,7 @@ class ModelScorer:
                 f"the context {self.context}: it can't be scored"
             )
         scores = await self.compute(layout, first, self._shared_tokens(problem, layout))
-        if not all(map(math.isfinite, scores)):
-            raise InputError(
-                f"{self.checkpoint.label}: its scores are not numbers (NaN) with dtype {self.provenance['dtype']}: "
-                "try dtype='float32', or check the weights"
-            )
+        self.checkpoint.check_numbers(scores, self.provenance["dtype"])
         for key, score in zip(keys[first:], scores, strict=True):
             self._scores[key] = score
         while len(self._scores) > REMEMBERED:

@@ -83,6 +83,8 @@ class _Decoder:
 
     def _decode(self, rows: list[_Row]) -> None:
         torch = self._torch
+        from transformers import DynamicCache
+
         longest = max(len(row.prefix) for row in rows)
         ids = torch.tensor([[0] * (longest - len(row.prefix)) + list(row.prefix) for row in rows], device=self._device)
         mask = torch.tensor(
@@ -119,9 +121,10 @@ class _Decoder:
                 return
             # A row that is done may stay for a while: a table of positions may end with the context.
             ids, positions = chosen[:, None], (positions[:, -1:] + 1).clamp(max=self._checkpoint.context - 1)
-            if len(alive) < 0.9 * len(rows):  # copying the cache costs about a step, so not for every single row
+            # Copying the cache costs about a step, so it is not done for every row. Only the plain cache can shrink.
+            if len(alive) < 0.9 * len(rows) and type(cache) is DynamicCache:
                 kept = torch.tensor(alive, device=self._device)
-                cache.reorder_cache(kept)  # of layers of every kind; a batch may shrink by it
+                cache.reorder_cache(kept)  # which all kinds of layers have
                 rows, ids, positions, mask = [rows[i] for i in alive], ids[kept], positions[kept], mask[kept]
             mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
 

@@ -107,8 +107,8 @@ def make_cache(checkpoint: Checkpoint, head: Head) -> PrefixCache | None:
     )
     if not plain or len({part.shape for layer in found.layers for part in (layer.keys, layer.values)}) != 1:
         print(
-            f"{checkpoint.label}: the prefix cache is off, because the layers of this architecture keep different things; "
-            "a search reads each partial solution from its beginning",
+            f"{checkpoint.label}: the prefix cache is off, because the layers of this architecture keep different "
+            "things: each partial solution is read from its beginning",
             file=sys.stderr,
         )
         return None
@@ -169,9 +169,9 @@ class _Reader:
         which = torch.tensor([i for i, row in enumerate(rows) for _ in row.positions], dtype=torch.long)
         where = torch.tensor([at - row.begin for row in rows for at in row.positions], dtype=torch.long)
         with torch.inference_mode():
-            settings = (
-                self._with_past(rows, past, width) if past else {"past_key_values": DynamicCache()} if keep else {}
-            )
+            settings = {"past_key_values": DynamicCache()} if keep else {}
+            if past:
+                settings = self._with_past(rows, past, width)
             scores, cache = self._head((which, where), input_ids=ids, use_cache=bool(settings), **settings)
             if keep:
                 self._keep(rows, news, cache, past)
