@@ -8,7 +8,6 @@ another batch shape moves float32 logits by about 1e-6, which may turn one token
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -17,7 +16,7 @@ import numpy as np
 from tts.errors import InputError
 from tts.models.checkpoint import Checkpoint
 from tts.models.sampling import ModelPolicy
-from tts.models.worker import Job, Worker, load_model
+from tts.models.worker import Job, Worker, load_model, provenance
 from tts.policy import Sampling
 
 
@@ -44,8 +43,7 @@ class TransformersPolicy(ModelPolicy):
         max_num_seqs = max_num_seqs or (128 if checkpoint.is_small else 16)
         # Rows of a batch end one by one, and what follows them arrives one by one too: wait 2 ms for company.
         self._worker = Worker(lambda: _Decoder(checkpoint, dtype, max_num_seqs), pause=0.002)
-        provenance = {"dtype": dtype, "version": importlib.metadata.version("transformers")}
-        super().__init__(checkpoint, system_prompt=system_prompt, provenance=provenance)
+        super().__init__(checkpoint, system_prompt=system_prompt, provenance=provenance(dtype))
 
     async def generate(
         self, prefix: Sequence[int], sampling: Sampling, stop: str | None

@@ -7,7 +7,6 @@ whole solution in one pass, a new step of a partial one from the keys and values
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import sys
 from collections import Counter
@@ -19,7 +18,7 @@ from tts.models.formats import Format, Layout
 from tts.models.heads import Head, load_head
 from tts.models.prefix_cache import PrefixCache, Segment
 from tts.models.scoring import ModelScorer
-from tts.models.worker import Job, Worker
+from tts.models.worker import Job, Worker, provenance
 
 _CACHE = 1 << 30  # bytes of keys and values on a CPU (at most an eighth of the memory)
 _GPU_CACHE = 8  # one part in so many of a GPU's memory
@@ -62,8 +61,7 @@ class TransformersScorer(ModelScorer):
             return _Reader(head, cache, batch_tokens or (8192 if checkpoint.is_small else 16384), self.count)
 
         self._worker = Worker(load)
-        provenance = {"dtype": dtype, "version": importlib.metadata.version("transformers")}
-        super().__init__(checkpoint, prm_format, provenance=provenance)
+        super().__init__(checkpoint, prm_format, provenance=provenance(dtype))
 
     async def compute(self, layout: Layout, first: int, shared: int) -> list[float]:
         """See ModelScorer.compute. One new step is a search's, which may go on; whole solutions leave nothing."""
@@ -124,8 +122,9 @@ class _Reader:
         self, head: Head, cache: PrefixCache | None, batch_tokens: int, count: Callable[[int, int], None]
     ) -> None:
         import torch
+        from transformers import DynamicCache
 
-        self._torch = torch
+        self._torch, self._new_cache = torch, DynamicCache
         self._head, self._cache, self._batch_tokens, self._count = head, cache, batch_tokens, count
         self._device = head.device
 
@@ -159,8 +158,6 @@ class _Reader:
     def _read(self, rows: Sequence[_Row]) -> list[list[float]]:
         """The scores of each row; what is to be kept goes to the cache."""
         torch = self._torch
-        from transformers import DynamicCache
-
         news = [row.ids[row.begin :] for row in rows]
         width, past = max(map(len, news)), max(row.begin for row in rows)
         keep = self._cache is not None and any(row.keep for row in rows)
@@ -169,7 +166,7 @@ class _Reader:
         which = torch.tensor([i for i, row in enumerate(rows) for _ in row.positions], dtype=torch.long)
         where = torch.tensor([at - row.begin for row in rows for at in row.positions], dtype=torch.long)
         with torch.inference_mode():
-            settings = {"past_key_values": DynamicCache()} if keep else {}
+            settings = {"past_key_values": self._new_cache()} if keep else {}
             if past:
                 settings = self._with_past(rows, past, width)
             scores, cache = self._head((which, where), input_ids=ids, use_cache=bool(settings), **settings)
@@ -181,8 +178,6 @@ class _Reader:
     def _with_past(self, rows: Sequence[_Row], past: int, width: int) -> dict:
         """The model's arguments for rows whose keys and values up to row.begin are known, padded on the left."""
         torch = self._torch
-        from transformers import DynamicCache
-
         begins = torch.tensor([row.begin for row in rows], device=self._device)
         some = next(row.past for row in rows if row.past).values
         layers, _, heads, _, size = some.shape
@@ -191,7 +186,7 @@ class _Reader:
             for segment in row.past.chain() if row.past else ():
                 end = past - row.begin + segment.end
                 known[:, :, i, :, end - segment.values.shape[3] : end] = segment.values
-        cache = DynamicCache()
+        cache = self._new_cache()
         for layer, (keys, values) in enumerate(known):
             cache.update(keys, values, layer)
         mask = torch.arange(past + width, device=self._device) >= (past - begins)[:, None]

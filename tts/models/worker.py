@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.metadata
 import os
 import queue
 import time
@@ -121,6 +122,11 @@ def _failing(jobs: Sequence[Job]):
         for job in jobs:
             with contextlib.suppress(InvalidStateError):
                 job.future.set_exception(error)
+
+
+def provenance(dtype: str) -> dict[str, str]:
+    """What is recorded of this engine beside its name."""
+    return {"dtype": dtype, "version": importlib.metadata.version("transformers")}
 
 
 def load_model(checkpoint: Checkpoint, dtype: str, *, head: bool = True) -> PreTrainedModel:
