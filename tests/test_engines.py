@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import shutil
 import subprocess
 import sys
 
@@ -223,7 +224,7 @@ def test_an_engine_that_fails_says_so_and_works_again(directory, monkeypatch):
 
     async def run():
         with monkeypatch.context() as patch:
-            patch.setattr(_Decoder, "decode", broken)
+            patch.setattr(_Decoder, "run", broken)
             with pytest.raises(EngineError, match="MemoryError: no memory left$"):
                 await policy.sample(**request(prompt))
         result = await policy.sample(**request(prompt))
@@ -235,6 +236,15 @@ def test_an_engine_that_fails_says_so_and_works_again(directory, monkeypatch):
 
     result, again = asyncio.run(run())
     assert result == again
+
+
+def test_logits_that_are_not_numbers_are_refused(directory, tmp_path):
+    model = AutoModelForCausalLM.from_pretrained(directory)
+    model.model.norm.weight.data[:] = torch.nan
+    broken = shutil.copytree(directory, tmp_path / "broken")
+    model.save_pretrained(broken)
+    with pytest.raises(InputError, match=r"^policy_model=broken: its results are not numbers \(NaN\).*float32"):
+        sample_all(open_(broken), [request((1, 2))])
 
 
 def test_a_cancelled_request_harms_no_other(directory):

@@ -5,8 +5,10 @@ Opening a model reads a few small JSON files; the tokenizer is loaded at the fir
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import math
 import os
 import re
 import sys
@@ -24,6 +26,7 @@ from tts.models.hub import download, resolve
 EMBEDDED = Path(__file__).parent.parent / "tiny" / "models"  # a model in here is known by its folder's name
 DATE = "26 Jul 2024"  # what every chat template sees as today (the date that the Llama 3 templates fall back to)
 LONGEST = 4096  # tokens of context unless max_context asks for more: MATH solutions stay below, caches stay small
+MARKS = tuple(chr(0xE000 + i) * 3 for i in range(3))  # private-use characters, to be found in a rendered template
 
 # What determines a model's samples; a README or an optimizer state beside them does not.
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
@@ -58,6 +61,14 @@ class Checkpoint:
         """How error messages call it."""
         return f"{self.parameter}={self.name}"
 
+    def check_numbers(self, results: Iterable[float], dtype: str) -> None:
+        """Raise InputError where a result of the model is not a number."""
+        if not all(map(math.isfinite, results)):
+            raise InputError(
+                f"{self.label}: its results are not numbers (NaN) with dtype {dtype}: "
+                "try dtype='float32', or check the weights"
+            )
+
     @cached_property
     def is_small(self) -> bool:
         """Whether one CPU thread is faster than several: up to 64 MiB of weights."""
@@ -67,13 +78,10 @@ class Checkpoint:
     @cached_property
     def size(self) -> Size | None:
         """What its FLOPs follow from; None where they aren't known, as of a mixture of experts."""
-        try:
-            return Size.of(self.config)
-        except InputError:
-            try:
-                return count_size(self.config)
-            except InputError:
-                return None
+        for count in (Size.of, count_size):
+            with contextlib.suppress(InputError):
+                return count(self.config)
+        return None
 
     @cached_property
     def ends(self) -> tuple[int, ...]:
@@ -102,10 +110,9 @@ class Checkpoint:
 
     def _turn_end(self) -> str | None:
         """The added token that follows the assistant's words in the chat template; None where other text does."""
-        said = "\ue000" * 3  # a private-use mark, which no template has
-        messages = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": said}]
+        messages = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": MARKS[0]}]
         try:
-            _, found, rest = self.render(messages).rpartition(said)
+            _, found, rest = self.render(messages).rpartition(MARKS[0])
         except InputError:  # the template is not for whole dialogues
             return None
         tokens = [token.content for token in self.tokenizer.get_added_tokens_decoder().values()]
@@ -158,7 +165,7 @@ class Checkpoint:
         if not any(token in content for content in contents for token in special):
             return tuple(self.tokenizer.encode(text, add_special_tokens=False).ids)
         # Put private-use marks where the contents go: what is left around them is the template's own text.
-        marks = [chr(0xE000 + i) * 3 for i in range(len(contents))]
+        marks = MARKS[: len(contents)]
         frame = self._render(*(marks if system_prompt else ["", *marks]))
         for forms in (contents, [content.strip() for content in contents]):  # many templates trim
             whole = frame

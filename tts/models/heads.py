@@ -1,82 +1,128 @@
-"""How hidden states become scores: the torch side of a format's head, loaded together with the model behind it."""
+"""How a model's forward pass becomes scores: the torch side of a format's head."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from tts.errors import InputError
 from tts.models.checkpoint import Checkpoint
 from tts.models.formats import Format, TokenHead
 from tts.models.scoring import check_mass
+from tts.models.worker import load_model
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor, device
+    from transformers import Cache
 
 # The tensors of a head beside the language model's, in the order in which they are applied.
 _CLASSES = ("score.0.weight", "score.0.bias", "score.2.weight", "score.2.bias")
 _VALUE = ("v_head.summary.weight", "v_head.summary.bias")
 
 
-def load_head(
-    checkpoint: Checkpoint, prm_format: Format, *, dtype: str, device: str, check_policy: bool
-) -> tuple[nn.Module, Callable[[Tensor], Tensor]]:
-    """(backbone, head): token ids to last hidden states [batch, tokens, width], and these [n, width] to scores [n].
+class Head(Protocol):
+    """A loaded model with the head of its format."""
 
-    check_policy: refuse, at the first scores, a model that doesn't answer the way a PRM does.
+    device: device
+
+    def __call__(self, at: tuple[Tensor, Tensor], **inputs: object) -> tuple[Tensor, Cache | None]:
+        """A forward pass over inputs: the scores [n] at (rows [n], columns [n]) of the token ids, and the cache."""
+
+
+def load_head(checkpoint: Checkpoint, prm_format: Format, *, dtype: str, check_policy: bool) -> Head:
+    """Load a model for its format.
+
+    check_policy: raise InputError for a model that doesn't answer the way a PRM does.
     """
     if isinstance(prm_format.head, TokenHead):
-        return _load_tokens(checkpoint, prm_format.head, dtype, device, check_policy)
-    return _load_beside(checkpoint, prm_format, dtype, device)
+        return _Answers(checkpoint, prm_format, dtype, check_policy)
+    return _Beside(checkpoint, prm_format, dtype)
 
 
-def _load_tokens(checkpoint: Checkpoint, head: TokenHead, dtype: str, device: str, check_policy: bool):
-    import torch
-    from transformers import AutoModelForCausalLM
+class _Answers:
+    """The probability of the good answer against the bad one, by the language model's own logits.
 
-    whole = AutoModelForCausalLM.from_pretrained(checkpoint.download(), dtype=dtype).eval().to(device)
-    output = whole.get_output_embeddings()
-    weight = output.weight[[head.good, head.bad]]
+    An architecture may scale its logits or cap them, so its own forward pass makes them. Only the matrix at its end is
+    replaced, by one that has the rows of the two answers and reads the score positions alone.
+    """
 
-    def score(hidden: Tensor) -> Tensor:
-        nonlocal check_policy
-        logits = torch.nn.functional.linear(hidden, weight).double()
-        if check_policy:
-            everything = output(hidden[:64]).double().logsumexp(-1)
-            check_mass(checkpoint, (logits[:64].logsumexp(-1) - everything).exp().mean().item())
-            check_policy = False
-        return logits.softmax(-1)[:, 0]
+    def __init__(self, checkpoint: Checkpoint, prm_format: Format, dtype: str, check_policy: bool) -> None:
+        import torch
 
-    return whole.base_model, score
+        self._model = load_model(checkpoint, dtype)
+        self.device = self._model.device
+        self._answers = [prm_format.head.good, prm_format.head.bad]
+        # Try the replacement on one dialogue; an architecture that it doesn't suit makes all logits, every time.
+        layout = prm_format.layout("What is 1 + 1?", ["1 + 1 = 2"])
+        ids = torch.tensor([layout.ids], device=self.device)
+        self._at = torch.zeros(1, dtype=torch.long), torch.tensor(layout.positions)
+        whole = self._model.get_output_embeddings()
+        with torch.inference_mode():
+            logits = self._model(input_ids=ids, use_cache=False).logits[self._at].double()
+            if check_policy:
+                check_mass(checkpoint, logits.softmax(-1)[:, self._answers].sum().item())
+            self._is_narrow = True
+            try:
+                self._model.set_output_embeddings(self._narrow(whole))
+                narrow = self._model(input_ids=ids, use_cache=False).logits[0].double()
+                # With bfloat16 the order of a sum moves it by 1 in 256.
+                self._is_narrow = torch.allclose(narrow, logits[:, self._answers], rtol=0.02, atol=0.02, equal_nan=True)
+            except Exception:
+                self._is_narrow = False
+            if not self._is_narrow:
+                self._model.set_output_embeddings(whole)
+
+    def _narrow(self, whole):
+        """The layer that stands in for `whole`, from hidden states [rows, tokens, width] to logits [1, n, 2]."""
+        from torch import nn
+
+        layer = nn.Linear(*whole.weight.shape[::-1], bias=whole.bias is not None, device="meta")
+        layer.weight = nn.Parameter(whole.weight[self._answers])
+        if whole.bias is not None:
+            layer.bias = nn.Parameter(whole.bias[self._answers])
+        layer.register_forward_pre_hook(lambda _, arguments: arguments[0][self._at][None])
+        return layer
+
+    def __call__(self, at: tuple[Tensor, Tensor], **inputs: object) -> tuple[Tensor, Cache | None]:
+        """See Head."""
+        self._at = at
+        output = self._model(**inputs)
+        logits = output.logits[0] if self._is_narrow else output.logits[at][:, self._answers]
+        return logits.double().softmax(-1)[:, 0], getattr(output, "past_key_values", None)
 
 
-def _load_beside(checkpoint: Checkpoint, prm_format: Format, dtype: str, device: str):
-    from torch.nn.functional import linear
-    from transformers import AutoModel
+class _Beside:
+    """A head beside the language model's: two classes, or one value.
 
-    path = checkpoint.download()
-    names = _CLASSES if prm_format.head == "classes" else _VALUE
-    # The models come with code of their own; the backbone is a plain one, and the head is these few lines.
-    with _without_warnings():  # of the head's tensors, which the backbone has no place for
-        backbone = AutoModel.from_pretrained(path, dtype=dtype, trust_remote_code=False).eval().to(device)
-    found = _read_tensors(path, names)
-    if missing := [name for name in names if name not in found]:
-        raise InputError(
-            f"{checkpoint.label}: its weights have no {', '.join(missing)}, the head of format {prm_format.name}: "
-            "give a PRM of this format, or name another one"
-        )
-    weights = [found[name].to(device=device, dtype=backbone.dtype) for name in names]
+    The models come with code of their own. Below the head they are plain ones, and the head is these few lines.
+    """
 
-    def classes(hidden: Tensor) -> Tensor:
-        logits = linear(linear(hidden, *weights[:2]).relu(), *weights[2:])
-        return logits.double().softmax(-1)[:, 1]
+    def __init__(self, checkpoint: Checkpoint, prm_format: Format, dtype: str) -> None:
+        names = _CLASSES if prm_format.head == "classes" else _VALUE
+        with _without_warnings():  # of the head's tensors, which the model below it has no place for
+            self._model = load_model(checkpoint, dtype, head=False)
+        self.device = self._model.device
+        found = _read_tensors(checkpoint.download(), names)
+        if missing := [name for name in names if name not in found]:
+            raise InputError(
+                f"{checkpoint.label}: its weights have no {', '.join(missing)}, the head of format {prm_format.name}: "
+                "give a PRM of this format, or name another one"
+            )
+        self._weights = [found[name].to(device=self.device, dtype=self._model.dtype) for name in names]
 
-    def value(hidden: Tensor) -> Tensor:
-        return linear(hidden, *weights)[:, 0].double().sigmoid()
+    def __call__(self, at: tuple[Tensor, Tensor], **inputs: object) -> tuple[Tensor, Cache | None]:
+        """See Head."""
+        from torch.nn.functional import linear
 
-    return backbone, classes if prm_format.head == "classes" else value
+        output = self._model(**inputs)
+        values = linear(output.last_hidden_state[at], *self._weights[:2])
+        if len(self._weights) == 4:
+            scores = linear(values.relu(), *self._weights[2:]).double().softmax(-1)[:, 1]
+        else:
+            scores = values[:, 0].double().sigmoid()
+        return scores, output.past_key_values
 
 
 @contextmanager

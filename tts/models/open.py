@@ -55,13 +55,10 @@ def open_policy(
         raise InputError("dtype='float64' is for engine='transformers' alone: choose float32, or that engine")
     checkpoint = open_checkpoint(model, parameter=parameter, revision=revision, max_context=max_context, name=name)
     if chosen == "vllm":
-        return VllmPolicy(
-            checkpoint,
-            system_prompt=system_prompt,
-            dtype=dtype,
-            max_num_seqs=max_num_seqs,
-            gpu_memory_utilization=gpu_memory_utilization,
+        client = VllmClient(
+            checkpoint, dtype=dtype, max_num_seqs=max_num_seqs, gpu_memory_utilization=gpu_memory_utilization
         )
+        return VllmPolicy(checkpoint, system_prompt=system_prompt, client=client)
     return TransformersPolicy(checkpoint, system_prompt=system_prompt, dtype=dtype, max_num_seqs=max_num_seqs)
 
 

@@ -40,6 +40,7 @@ class ModelPolicy:
         if room <= 0:
             return Completion((), "", 0.0, "length")
         ids, logprobs, cached = await self.generate(prefix, replace(sampling, max_tokens=room), stop)
+        self.checkpoint.check_numbers(logprobs, self.provenance["dtype"])
         self.counts.update(
             decoded=len(ids),
             prefilled=len(prefix) - cached,

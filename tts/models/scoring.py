@@ -7,12 +7,11 @@ White space alone is no step: it is not shown to the model and gets the score of
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from hashlib import blake2b
 
-from tts.errors import ContextExceeded, EngineError, InputError
+from tts.errors import ContextExceeded, InputError
 from tts.models.checkpoint import Checkpoint
 from tts.models.flops import attended
 from tts.models.formats import Format, Layout
@@ -97,11 +96,7 @@ class ModelScorer:
                 f"the context {self.context}: it can't be scored"
             )
         scores = await self.compute(layout, first, self._shared_tokens(problem, layout))
-        if not all(map(math.isfinite, scores)):
-            raise InputError(
-                f"{self.checkpoint.label}: its scores are not numbers (NaN) with dtype {self.provenance['dtype']}: "
-                "try dtype='float32', or check the weights"
-            )
+        self.checkpoint.check_numbers(scores, self.provenance["dtype"])
         for key, score in zip(keys[first:], scores, strict=True):
             self._scores[key] = score
         while len(self._scores) > REMEMBERED:
@@ -143,14 +138,6 @@ def _prefix_keys(problem: str, steps: Sequence[str]) -> list[bytes]:
         key = blake2b(step.encode(), key=blake2b(key, digest_size=32).digest(), digest_size=16).digest()
         keys.append(key)
     return keys
-
-
-def engine_error(engine: str, error: Exception) -> Exception:
-    """Any error as what a caller may see: InputError as it is, everything else as an EngineError of one line."""
-    if isinstance(error, InputError | EngineError):
-        return error
-    line = str(error).splitlines()[0] if str(error) else ""
-    return EngineError(f"{engine} failed: {type(error).__name__}: {line}")
 
 
 def check_mass(checkpoint: Checkpoint, mass: float) -> None:

@@ -42,19 +42,9 @@ class VllmPolicy(ModelPolicy):
 
     engine = "vllm"
 
-    def __init__(
-        self,
-        checkpoint: Checkpoint,
-        *,
-        system_prompt: str,
-        dtype: str,
-        max_num_seqs: int,
-        gpu_memory_utilization: float,
-    ) -> None:
-        self._vllm = VllmClient(
-            checkpoint, dtype=dtype, max_num_seqs=max_num_seqs, gpu_memory_utilization=gpu_memory_utilization
-        )
-        super().__init__(checkpoint, system_prompt=system_prompt, provenance=self._vllm.provenance)
+    def __init__(self, checkpoint: Checkpoint, *, system_prompt: str, client: VllmClient) -> None:
+        self._vllm = client
+        super().__init__(checkpoint, system_prompt=system_prompt, provenance=client.provenance)
 
     async def generate(
         self, prefix: Sequence[int], sampling: Sampling, stop: str | None

@@ -33,7 +33,7 @@ def find_format(checkpoint: Checkpoint, name: str = "auto") -> Format:
     text = Text(checkpoint)
     fitting = [kind for kind in FORMATS.values() if kind.fits(text)] if name == "auto" else [FORMATS[name]]
     if len(fitting) != 1:
-        architecture = ", ".join(checkpoint.config.get("architectures") or ["no architecture"])
+        architecture = ", ".join(text.architectures) or "no architecture"
         which = f"several formats ({', '.join(kind.name for kind in fitting)})" if fitting else "no known format"
         raise InputError(
             f"{checkpoint.label}: {architecture} with this tokenizer fits {which}: "

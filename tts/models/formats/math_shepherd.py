@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tts.errors import InputError
 from tts.models.formats.layout import Layout, TokenHead
 from tts.models.formats.text import Text
 
@@ -26,19 +25,15 @@ class MathShepherd:
         self._tag = _tag(text)
         answers = text.encode(ANSWERS)
         if self._tag is None or len(answers) != 2:
-            raise InputError(
-                f"{text.checkpoint.label}: its tokenizer has no single tokens for {TAG!r} and {ANSWERS!r}, which "
-                "format math-shepherd reads: use the tokenizer that the PRM was trained with, or name another format"
-            )
+            raise text.wrong(f"its tokenizer has no single tokens for {TAG!r} and {ANSWERS!r}, which {self.name} reads")
         self.head = TokenHead(*answers)
 
     @staticmethod
     def fits(text: Text) -> bool:
         """The tag is one token, and there is no chat template, or there is one but the model is a Mistral."""
-        architectures = text.config.get("architectures") or ()
-        if not any(name.endswith("ForCausalLM") for name in architectures) or _tag(text) is None:
+        if not text.is_causal or _tag(text) is None:
             return False
-        return "MistralForCausalLM" in architectures or not text.has_template
+        return "MistralForCausalLM" in text.architectures or not text.has_template
 
     def layout(self, problem: str, steps: Sequence[str]) -> Layout:
         """See Format.layout. The text is encoded as a whole: SentencePiece writes what begins a text in another way."""
@@ -50,10 +45,7 @@ class MathShepherd:
         at = {end: position for position, end in enumerate(token_ends)}
         positions = tuple(at.get(end, -1) for end in tag_ends)
         if any(ids[position] != self._tag for position in positions):
-            raise InputError(
-                f"{self._text.checkpoint.label}: its tokenizer joins the tag {TAG!r} to the text around it: "
-                "use the tokenizer that the PRM was trained with, or name another format"
-            )
+            raise self._text.wrong(f"its tokenizer joins the tag {TAG!r} to the text around it")
         return Layout(ids[: positions[-1] + 1], positions)
 
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tts.errors import InputError
+from tts.models.checkpoint import MARKS
 from tts.models.formats.layout import Layout
 from tts.models.formats.text import Text
 
 SEPARATOR = "<extra_0>"
 SYSTEM = r"Please reason step by step, and put your final answer within \boxed{}."
-_PROBLEM, _STEPS = "\ue000" * 3, "\ue001" * 3  # private-use characters, where the contents will go
 
 
 class QwenPRM:
@@ -25,28 +24,22 @@ class QwenPRM:
 
     def __init__(self, text: Text) -> None:
         self._text = text
-        separator = text.token(SEPARATOR)
-        if separator is None:
-            raise InputError(
-                f"{text.checkpoint.label}: its tokenizer has no token {SEPARATOR}, after which format {self.name} "
-                "reads the scores: use the tokenizer that the PRM was trained with, or name another format"
-            )
-        self._separator = separator
-        first, _, rest = text.conversation([_PROBLEM, _STEPS], system=SYSTEM).partition(_PROBLEM)
-        middle, found, _ = rest.partition(_STEPS)
+        self._separator = text.token(SEPARATOR)
+        if self._separator is None:
+            raise text.wrong(f"its tokenizer has no token {SEPARATOR}, at which format {self.name} reads the scores")
+        problem, solution, _ = MARKS
+        first, _, rest = text.conversation([problem, solution], system=SYSTEM).partition(problem)
+        middle, found, _ = rest.partition(solution)
         start, ids, self._before = text.cut(first)
         self._first = (*text.encode(start), *ids)
         self._after, self._middle, self._before_steps = text.cut(middle)
         if not found or not self._middle:
-            raise InputError(
-                f"{text.checkpoint.label}: it has no chat template with special tokens between the turns, which "
-                f"format {self.name} needs: use the template that the PRM was trained with, or name another format"
-            )
+            raise text.wrong(f"format {self.name} needs a chat template with special tokens between the turns")
 
     @staticmethod
     def fits(text: Text) -> bool:
         """Known by its architecture."""
-        return "Qwen2ForProcessRewardModel" in (text.config.get("architectures") or ())
+        return "Qwen2ForProcessRewardModel" in text.architectures
 
     def layout(self, problem: str, steps: Sequence[str]) -> Layout:
         """See Format.layout."""

@@ -6,14 +6,14 @@ predicts the assistant's turn k; all the turns before it say "+", whatever they 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
-from tts.errors import InputError
+from tts.models.checkpoint import MARKS
 from tts.models.formats.layout import Layout, TokenHead
 from tts.models.formats.text import Text
 
 GOOD, BAD = "+", "-"
-_MARKS = tuple(chr(0xE000 + i) * 3 for i in range(3))  # private-use characters, where the user's contents will go
 
 
 class RLHFlow:
@@ -23,7 +23,6 @@ class RLHFlow:
 
     def __init__(self, text: Text) -> None:
         self._text = text
-        self._named = f"{text.checkpoint.label}"
         first, opening, closing = self._frame()
         # Text of the template next to a content is encoded together with it, as it is when the template is used whole.
         start, ids, self._before_first = text.cut(first)
@@ -31,10 +30,7 @@ class RLHFlow:
         self._after, asking, before_answer = text.cut(opening)
         after_answer, closing, self._before = text.cut(closing)
         if not asking or not closing or after_answer:
-            raise InputError(
-                f"{self._named}: its chat template puts no special token between the turns, "
-                "so a dialogue can't be laid out: use the template that the PRM was trained with"
-            )
+            raise text.wrong("its chat template puts no special token between the turns")
         ids, good, bad = text.choices(before_answer, GOOD, BAD)
         self._asking = (*asking, *ids)
         self._closing = (good, *closing)
@@ -43,8 +39,7 @@ class RLHFlow:
     @staticmethod
     def fits(text: Text) -> bool:
         """A causal language model with a chat template."""
-        architectures = text.config.get("architectures") or ()
-        return any(name.endswith("ForCausalLM") for name in architectures) and text.has_template
+        return text.is_causal and text.has_template
 
     def layout(self, problem: str, steps: Sequence[str]) -> Layout:
         """See Format.layout."""
@@ -59,20 +54,17 @@ class RLHFlow:
 
     def _frame(self) -> tuple[str, str, str]:
         """The template's text before the first turn, between a step and its "+", and from this to the next step."""
-        turns = [turn for mark in _MARKS for turn in (mark, GOOD)]
+        turns = [turn for mark in MARKS for turn in (mark, GOOD)]
         whole = self._text.conversation(turns)
-        parts = [whole.partition(mark) for mark in _MARKS]
+        parts = [whole.partition(mark) for mark in MARKS]
         first = parts[0][0]
-        between = [whole[whole.find(a) + len(a) : whole.find(b)] for a, b in zip(_MARKS, _MARKS[1:], strict=False)]
+        between = [whole[whole.find(a) + len(a) : whole.find(b)] for a, b in itertools.pairwise(MARKS)]
         opening, _, closing = between[0].rpartition(GOOD)
         rest = parts[2][2]
         if (
-            any(whole.count(mark) != 1 for mark in _MARKS)
+            any(whole.count(mark) != 1 for mark in MARKS)
             or len(set(between)) != 1
             or not rest.startswith(opening + GOOD)
         ):
-            raise InputError(
-                f"{self._named}: its chat template treats the turns of one dialogue differently, "
-                "so a step can't be laid out as a turn: use the template that the PRM was trained with"
-            )
+            raise self._text.wrong("its chat template treats the turns of one dialogue differently")
         return first, opening, closing

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tts.errors import InputError
 from tts.models.formats.layout import Layout
 from tts.models.formats.text import Text
 
@@ -24,15 +23,14 @@ class Skywork:
         self._start = () if text.start is None else (text.start,)
         self._line_break = text.encode("\n")
         if len(self._line_break) != 1:
-            raise InputError(
-                f"{text.checkpoint.label}: its tokenizer has no single token for a line break, after which format "
-                "skywork reads the scores: use the tokenizer that the PRM was trained with, or name another format"
+            raise text.wrong(
+                f"its tokenizer has no single token for a line break, at which format {self.name} reads the scores"
             )
 
     @staticmethod
     def fits(text: Text) -> bool:
         """Known by its architecture."""
-        return "Qwen2ForPrmModel" in (text.config.get("architectures") or ())
+        return "Qwen2ForPrmModel" in text.architectures
 
     def layout(self, problem: str, steps: Sequence[str]) -> Layout:
         """See Format.layout."""

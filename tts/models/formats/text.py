@@ -20,7 +20,6 @@ class Text:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
-        self.config = checkpoint.config
         self._tokenizer = checkpoint.tokenizer
         added = self._tokenizer.get_added_tokens_decoder().items()
         self._special = {token.content: number for number, token in added if token.special}
@@ -35,6 +34,23 @@ class Text:
                 f"{checkpoint.label}: its tokenizer has {self._tokenizer.get_vocab_size()} tokens, "
                 f"the model {size}: they do not belong together"
             )
+
+    def wrong(self, what: str) -> InputError:
+        """The error for a model that lacks what a format needs."""
+        return InputError(
+            f"{self.checkpoint.label}: {what}: use the tokenizer and the chat template that the PRM was trained with, "
+            "or name another format"
+        )
+
+    @property
+    def architectures(self) -> Sequence[str]:
+        """What config.json calls the model's classes."""
+        return self.checkpoint.config.get("architectures") or ()
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether it is a causal language model with its usual head."""
+        return any(name.endswith("ForCausalLM") for name in self.architectures)
 
     def encode(self, text: str) -> tuple[int, ...]:
         """The ids of a text, in which nothing is special."""
@@ -99,8 +115,5 @@ class Text:
         ids = self.encode(before)
         ends = [self.encode(before + word)[len(ids) :] for word in (good, bad)]
         if any(self.encode(before + word)[: len(ids)] != ids for word in (good, bad)) or list(map(len, ends)) != [1, 1]:
-            raise InputError(
-                f"{self.checkpoint.label}: its tokenizer has no single tokens for {good!r} and {bad!r}, "
-                "from which this format reads the scores: use the tokenizer that the PRM was trained with"
-            )
+            raise self.wrong(f"its tokenizer has no single tokens for {good!r} and {bad!r}")
         return ids, ends[0][0], ends[1][0]
