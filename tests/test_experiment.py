@@ -9,7 +9,7 @@ import pytest
 from fakes import ScriptedPolicy, ScriptedScorer, by_hash, dice
 
 from tts.analysis.curves import vote
-from tts.analysis.grading import grade, returned
+from tts.analysis.grading import grade, solutions_frame
 from tts.errors import InputError
 from tts.experiment import Sweep, greedy_baselines, samples_of, searches_of, seeds_to, sweep
 from tts.policy import Sampling
@@ -173,7 +173,7 @@ def test_a_sweep_searches_as_collect_does_and_only_what_is_asked_for(tmp_path):
     run = collect.search(PROBLEMS, beam_search, Policy(), Scorer(), Store(tmp_path / "two"), n=16, sampling=sampling)
     found = asyncio.run(run)
     assert alone.searches["beam_search"][16] == found
-    by_hand = vote(grade(returned(found, PROBLEMS), PROBLEMS), PROBLEMS, "weighted")
+    by_hand = vote(grade(solutions_frame(found, PROBLEMS), PROBLEMS), PROBLEMS, "weighted")
     assert np.array_equal(alone.accuracy["beam_search"][:, [1]], by_hand)
 
 

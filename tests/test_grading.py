@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from tts.analysis.grading import answer_codes, grade, outcome_shares, returned, score_array, vote_codes
+from tts.analysis.grading import answer_codes, grade, outcome_shares, score_array, solutions_frame, vote_codes
 from tts.problems import Problem
 from tts.tree import Search, Solution
 
@@ -55,7 +55,7 @@ def test_votes_follow_the_order_of_problems_not_of_rows():
 def test_a_search_without_solutions_keeps_its_problem():
     found = Solution("so \\boxed{2}", ["so \\boxed{2}"], [0.25], 5, -1.0, "end", (0, 1))
     searches = [None, Search("dvts", "two", 4, [found, found], ["finished"])]
-    graded = grade(returned(searches, PROBLEMS), PROBLEMS)
+    graded = grade(solutions_frame(searches, PROBLEMS), PROBLEMS)
     assert graded["problem"].tolist() == ["two", "two"]
     codes, gold = vote_codes(graded, PROBLEMS)
     assert (codes == gold[:, None]).tolist() == [[False, False], [True, True]]
@@ -63,7 +63,7 @@ def test_a_search_without_solutions_keeps_its_problem():
 
 
 def test_no_search_returned_anything():
-    graded = grade(returned([None, None], PROBLEMS), PROBLEMS)
+    graded = grade(solutions_frame([None, None], PROBLEMS), PROBLEMS)
     codes, gold = vote_codes(graded, PROBLEMS)
     assert codes.tolist() == [[-1], [-1]]
     assert score_array(graded, PROBLEMS, "min").tolist() == [[0.0], [0.0]]

@@ -173,7 +173,7 @@ def test_a_short_run_lowers_the_loss_and_a_resumed_one_ends_the_same(codec: Code
 
     def run(folder: str, stop_after: int | None = None) -> TinyLlama:
         model = TinyLlama(SMALL, seed=1)
-        settings = {"tokens": 20_000, "batch": 1024, "peak": 5e-3, "seed": 3, "every": 3}
+        settings = {"tokens": 20_000, "batch": 1024, "learning_rate": 5e-3, "seed": 3, "every": 3}
         fit(model, policy_loss(model), data, folder=tmp_path / folder, stop_after=stop_after, **settings)
         return model
 
@@ -222,7 +222,7 @@ def test_a_reward_model_learns_from_a_few_examples(codec: Codec, tmp_path: Path)
         data,
         tokens=80_000,
         batch=1024,
-        peak=5e-3,
+        learning_rate=5e-3,
         seed=0,
         folder=tmp_path,
         every=35,

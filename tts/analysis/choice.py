@@ -51,9 +51,9 @@ def cross_fitted(accuracy: np.ndarray, quintile: np.ndarray, *, splits: int = 10
     """
     total = np.zeros(accuracy.shape[1:])
     for fold in _folds(quintile, splits=splits, seed=seed):
-        for measured in (fold, ~fold):
-            choice = choose(accuracy[:, ~measured], quintile[~measured])
-            total[measured] += follow(choice, accuracy[:, measured], quintile[measured])
+        for held_out in (fold, ~fold):
+            choice = choose(accuracy[:, ~held_out], quintile[~held_out])
+            total[held_out] += follow(choice, accuracy[:, held_out], quintile[held_out])
     return total / splits
 
 
@@ -65,9 +65,9 @@ def best_single(accuracy: np.ndarray, quintile: np.ndarray, *, splits: int = 100
     """
     total = np.zeros(accuracy.shape[1:])
     for fold in _folds(quintile, splits=splits, seed=seed):
-        for measured in (fold, ~fold):
-            method = _best(accuracy[:, ~measured])  # (budgets,)
-            total[measured] += np.take_along_axis(accuracy[:, measured], method[None, None], axis=0)[0]
+        for held_out in (fold, ~fold):
+            method = _best(accuracy[:, ~held_out])  # (budgets,)
+            total[held_out] += np.take_along_axis(accuracy[:, held_out], method[None, None], axis=0)[0]
     return total / splits
 
 

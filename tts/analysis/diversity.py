@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from tts.analysis.curves import pass_at_k
-from tts.analysis.grading import answer_codes, grade, returned
+from tts.analysis.grading import answer_codes, grade, solutions_frame
 from tts.errors import InputError
 from tts.problems import Problem
 from tts.reductions import reduce_scores
@@ -90,7 +90,7 @@ def diversity(graded: pd.DataFrame, problems: Sequence[Problem], ns: Sequence[in
 
 def voted(search: Search, problem: Problem, how: str) -> list[tuple[int, ...]]:
     """The paths of the solutions that gave the answer of the weighted vote, for layout(); how: see tts.reductions."""
-    graded = grade(returned([search], [problem]), [problem])
+    graded = grade(solutions_frame([search], [problem]), [problem])
     winner = weighted(list(graded.key), [reduce_scores(scores, how) for scores in graded.scores])
     return [
         solution.path

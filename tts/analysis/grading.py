@@ -96,10 +96,10 @@ def grade_searches(
     """The graded solutions of one search a problem; read (such as tts.analysis.diversity.best_only) changes each."""
     if read:
         searches = [search and read(search) for search in searches]
-    return grade(returned(searches, problems), problems)
+    return grade(solutions_frame(searches, problems), problems)
 
 
-def returned(searches: Sequence[Search | None], problems: Sequence[Problem]) -> pd.DataFrame:
+def solutions_frame(searches: Sequence[Search | None], problems: Sequence[Problem]) -> pd.DataFrame:
     """The solutions of one search a problem as samples with scores, one row each: what grade() takes.
 
     A search that failed (None) or returned nothing has no row; vote_codes keeps its problem in the denominator.

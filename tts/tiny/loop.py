@@ -16,7 +16,7 @@ from .batches import Examples
 Loss = Callable[[dict[str, Tensor]], tuple[Tensor, dict[str, float]]]
 
 
-def rate(progress: float, peak: float, *, warm: float = 0.02, floor: float = 0.02) -> float:
+def scheduled_rate(progress: float, peak: float, *, warm: float = 0.02, floor: float = 0.02) -> float:
     """Learning rate at a share of the run: up in a straight line, then down to floor * peak in another."""
     if progress < warm:
         return peak * progress / warm
@@ -39,7 +39,7 @@ def fit(
     *,
     tokens: int,  # to train on in all, padding left out
     batch: int,  # tokens a batch
-    peak: float,  # learning rate
+    learning_rate: float,  # at its peak
     seed: int,
     folder: Path,
     slow: Collection[str] = (),  # parameters whose names start with one of these learn at `pace` times the rate
@@ -62,7 +62,7 @@ def fit(
         {"params": members, "weight_decay": 0.05 if matrix else 0.0, "pace": pace if late else 1.0}
         for (matrix, late), members in sorts.items()
     ]
-    optimizer = torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.98), fused=True)
+    optimizer = torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98), fused=True)
     seen, step, spent = 0, 0, 0.0
     if state_file.exists():
         state = torch.load(state_file, map_location=device, weights_only=True)
@@ -86,7 +86,7 @@ def fit(
     while seen < tokens and step != stop_after:
         arrays = {k: v.to(device) for k, v in next(batches).items()}
         for group in optimizer.param_groups:
-            group["lr"] = group["pace"] * rate(seen / tokens, peak)
+            group["lr"] = group["pace"] * scheduled_rate(seen / tokens, learning_rate)
         with torch.autocast(device.partition(":")[0], dtype=torch.bfloat16):
             value, parts = loss(arrays)
         optimizer.zero_grad(set_to_none=True)

@@ -49,7 +49,7 @@ def train_policy(
         data,
         tokens=tokens,
         batch=1024,  # small models gain more from updates than from large batches
-        peak=RATES[size],
+        learning_rate=RATES[size],
         seed=seed,
         folder=work / f"policy-{size}",
         device=device,
@@ -68,7 +68,7 @@ def train_prm(
     tokens: int,
     problems: dict[str, int],
     made: int,
-    peak: float,
+    learning_rate: float,
     pace: float,
     seed: int,
     work: Path,
@@ -114,7 +114,7 @@ def train_prm(
         data,
         tokens=tokens,
         batch=1024,
-        peak=peak,
+        learning_rate=learning_rate,
         slow=("llama.embedding", *(f"llama.blocks.{i}." for i in range(policy.shape.layers))),
         pace=pace,
         seed=seed,
@@ -126,7 +126,7 @@ def train_prm(
         export(model.llama.cpu(), codec.tokenizer, out, prm_format="rlhflow")
         labels = f"{rollouts} roll-outs a step" if rollouts else "exact step checking"
         sources = {"base": base, "layers": layers, "problems": problems, "made": made, "labels": labels}
-        note(out, model.llama, tokens=tokens, seed=seed, rate=peak, pace=pace, **sources, **means)
+        note(out, model.llama, tokens=tokens, seed=seed, rate=learning_rate, pace=pace, **sources, **means)
     return means
 
 
@@ -164,7 +164,7 @@ def main() -> None:
             layers=args.layers,
             problems={size: count for size, count in zip(SHAPES, args.problems) if count},
             made=args.made,
-            peak=args.rate,
+            learning_rate=args.rate,
             pace=args.pace,
             rollouts=args.rollouts,
             out=args.out or MODELS / args.name,
