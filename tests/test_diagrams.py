@@ -1,16 +1,19 @@
-"""Figure 6 draws what the numbers say, and any text that a model may write."""
+"""Figure 3 draws what the strategies do; figure 6 what the numbers say, and any text that a model may write."""
 
+import asyncio
 import warnings
 from collections import Counter
 from functools import partial
 
 import matplotlib.pyplot as plt
 import pytest
+from matplotlib.colors import same_color
 
 from tts.plots.diagrams import reductions, search_strategies, step_bars
 from tts.plots.saving import save_figure
 from tts.plots.scripted import scripted_search
-from tts.plots.trees import node_table
+from tts.plots.style import CHOSEN
+from tts.plots.trees import STATES, node_table
 from tts.strategies import beam_search, best_of_n, dvts
 
 
@@ -41,13 +44,26 @@ def test_figure_3_is_what_the_strategies_do(three):
 
 
 def test_figure_3_draws_these_searches(three):
-    axes = search_strategies().axes[:3]
-    assert [ax.get_title() for ax in axes] == ["Best-of-N", "Beam search", "DVTS"]
-    for ax, search in zip(axes, three, strict=True):
-        drawn = sum(len(marks.get_offsets()) for marks in ax.collections)
-        assert drawn == len(node_table(search))
-        scores = [solution.scores[-1] for solution in search.solutions]
-        assert f"{max(scores):.2f}" in {text.get_text() for text in ax.texts}
+    fig = search_strategies()
+    assert [ax.get_title() for ax in fig.axes] == ["Best-of-N", "Beam search", "DVTS"]
+    for ax, search in zip(fig.axes, three, strict=True):
+        rows = node_table(search)
+        drawn = sorted(tuple(place) for marks in ax.collections for place in marks.get_offsets())
+        assert drawn == sorted(zip(rows.x, rows.depth, strict=True))
+        assert [text.get_text() for text in ax.texts] == [f"{score:.2f}" for score in rows.score.dropna()]
+        [stars] = [marks for marks in ax.collections if len(marks.get_facecolor()) == len(search.solutions)]
+        orange = [same_color(colour, CHOSEN) for colour in stars.get_facecolor()]
+        scores = rows.score[rows.state == "solution"]
+        assert orange == (scores == scores.max()).tolist()
+    words = [text.get_text() for text in fig.legends[0].get_texts()]
+    assert words[:4] == [STATES[state][2] for state in ("root", "kept", "dropped", "solution")]
+
+
+def test_figure_3_is_drawn_where_an_event_loop_runs():
+    async def cell():
+        return search_strategies()
+
+    assert len(asyncio.run(cell()).axes) == 3
 
 
 def test_bars_are_as_long_as_their_scores():

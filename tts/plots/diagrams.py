@@ -17,14 +17,10 @@ from tts.strategies import beam_search, best_of_n, dvts
 
 
 def search_strategies() -> Figure:
-    """Best-of-N, beam search and DVTS side by side: real searches of scripted models, N = 4 and M = 2."""
+    """Best-of-N, beam search and DVTS side by side: real searches of a scripted policy and PRM, N = 4 and M = 2."""
     panels = (
-        ("Best-of-N", best_of_n, "N whole solutions,\nchosen at the end"),
-        (
-            "Beam search",
-            partial(beam_search, beam_width=2),
-            "the best N / M steps of all are kept,\neach gets M children",
-        ),
+        ("Best-of-N", best_of_n, "N whole solutions,\nthe best is chosen at the end"),
+        ("Beam search", partial(beam_search, beam_width=2), "the best N / M steps of all\nget M children each"),
         ("DVTS", partial(dvts, beam_width=2), "N / M separate trees,\neach keeps its own best child"),
     )
     fig, axes = plt.subplots(1, 3, figsize=(9.6, 4.4), layout="constrained")
@@ -33,10 +29,12 @@ def search_strategies() -> Figure:
         search = scripted_search(strategy, n=4)
         best = max(search.solutions, key=lambda solution: solution.scores[-1])
         tables.append(node_table(search, chosen=[best.path]))
-        draw_tree(ax, tables[-1])
+        draw_tree(ax, tables[-1], by_score=False)
         ax.set_title(name, fontsize=12, fontweight="bold", color=INK)
         ax.set_xlabel(words, fontsize=9, color=INK)
-    add_key(fig, axes, tables)
+    for ax in axes[1:]:
+        ax.set(yticks=[], ylabel="")
+    add_key(fig, tables, by_score=False)
     return fig
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import repeat
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
@@ -16,7 +16,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MultipleLocator
 from scipy.optimize import isotonic_regression
 
-from tts.plots.style import CHOSEN, INK, PALE
+from tts.plots.style import CHOSEN, INK, KEPT, PALE
 from tts.tree import Node, Search, Solution
 
 if TYPE_CHECKING:
@@ -36,45 +36,41 @@ STATES = {
     "duplicate": ("<", 0.8, "dropped as a sibling's copy"),
     "cut": ("v", 0.8, "cut: out of tokens or context"),
 }
+SCORES = "viridis_r"  # the colours of scores
+COLOURS = {"root": INK, "dropped": PALE, "duplicate": PALE, "cut": PALE}  # of states, and KEPT for all others
 
 
 def node_table(search: Search, *, chosen: Collection[tuple[int, ...]] = ()) -> pd.DataFrame:
-    """A row for each node of the tree, the roots too, by path, with the place where draw_tree() puts it.
+    """A row for each step of the tree and for each root, by path, with the place where draw_tree() puts it.
 
-    Independent samples, which have no nodes, are chains from one root. chosen: paths of solutions (Solution.path), such
-    as those that gave the answer voted for. The columns:
+    Independent samples are chains below one root; a blank sample has no steps and no row. chosen: paths of solutions
+    (Solution.path), such as those that gave the answer voted for. The columns:
     path    "0.3.1": tree, child, child, as in Node.path        x      place in its row, from 0
     depth   number of steps up to and with this one, 0 a root    state  a key of STATES
     score   in [0, 1], NaN where there is none                   text   of the step
     chosen  whether it lies on the path of a chosen solution
     """
-    all_nodes = search.nodes
-    if not all_nodes:
-        chains = {solution.path: list(_chain(solution)) for solution in search.solutions}
-        all_nodes = [node for chain in chains.values() for node in chain]
-        chosen = [chains[path][-1].path for path in chosen]
+    steps = {node.path: (_state(node), node.score, node.text) for node in search.nodes}
+    if not search.nodes:
+        steps = {path: step for solution in search.solutions for path, step in _chain(solution)}
+        chosen = [path for path in steps if path[1:2] in chosen]
     on_path = {path[:length] for path in chosen for length in range(1, len(path) + 1)}
     rows, left = [], 0.0
-    for tree in range(1 + max((node.path[0] for node in all_nodes), default=0)):
-        nodes = {node.path: node for node in all_nodes if node.path[0] == tree}
-        places = _places([(tree,), *nodes])
+    for tree in range(1 + max((path[0] for path in steps), default=0)):
+        places = _places([(tree,), *(path for path in steps if path[0] == tree)])
         for path, x in places.items():
-            node = nodes.get(path)
-            state, score, text = (_state(node), node.score, node.text) if node else ("root", None, "")
-            name = ".".join(map(str, path))
-            rows.append(
-                (name, left + x, len(path) - 1, state, np.nan if score is None else score, path in on_path, text)
-            )
+            state, score, text = steps.get(path, ("root", None, ""))
+            score = np.nan if score is None else score
+            rows.append((".".join(map(str, path)), left + x, len(path) - 1, state, score, path in on_path, text))
         left += max(places.values()) + 1 + GAP
     return pd.DataFrame(rows, columns=["path", "x", "depth", "state", "score", "chosen", "text"])
 
 
-def _chain(solution: Solution) -> Iterator[Node]:
-    """The steps of independent sample i, whose path is (i,), as the nodes of a chain below the root (0,)."""
-    for k, (step, score) in enumerate(zip(solution.steps, solution.scores or repeat(None))):
-        last = k == len(solution.steps) - 1
-        fate = "solution" if last else "kept"
-        yield Node((0, *solution.path, *[0] * k), step, 0, 0.0, "end" if last else "stop", score, score, fate=fate)
+def _chain(solution: Solution) -> Iterator[tuple[tuple[int, ...], tuple[str, float | None, str]]]:
+    """(path, (state, score, text)) of each step of independent sample i, whose own path is (i,), below root (0,)."""
+    for k, (text, score) in enumerate(zip_longest(solution.steps, solution.scores)):
+        last = "solution" if solution.finish == "end" else "cut"
+        yield (0, *solution.path, *[0] * k), (last if k == len(solution.steps) - 1 else "kept", score, text)
 
 
 def _places(paths: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], float]:
@@ -106,11 +102,7 @@ def _state(node: Node) -> str:
 
 
 def draw(tables: Mapping[str, pd.DataFrame]) -> Figure:
-    """Trees below one another, each under its title; tables are those of node_table().
-
-    Colour and, where there is room, a number say a node's score; its marker says what became of it; bold edges lead to
-    the chosen solutions. A duplicate or cut node has no score and is hollow.
-    """
+    """Trees below one another, each under its title: title -> table of node_table()."""
     deep = [table.depth.max() + 1 for table in tables.values()]
     fig, axes = plt.subplots(
         len(tables), figsize=(9.6, 1.1 + 0.52 * sum(deep) + 0.3 * len(deep)), height_ratios=deep, squeeze=False
@@ -118,29 +110,36 @@ def draw(tables: Mapping[str, pd.DataFrame]) -> Figure:
     for ax, (title, table) in zip(axes[:, 0], tables.items(), strict=True):
         ax.set_title(title, loc="left", fontsize=10)
         draw_tree(ax, table)
-    add_key(fig, axes, tables.values())
+    add_key(fig, tables.values())
+    fig.colorbar(ScalarMappable(cmap=SCORES), ax=axes, label="score of the step", aspect=30, fraction=0.03, pad=0.01)
     return fig
 
 
-def add_key(fig: Figure, axes: np.ndarray, tables: Collection[pd.DataFrame]) -> None:
-    """Explain the markers of these trees below the figure, and the colours beside it."""
-    seen = pd.concat(tables).state.unique()
-    key = [
-        Line2D([], [], marker=marker, ls="", ms=7 * size**0.5, mec=INK, mew=0.6, mfc=INK if state == "root" else "none")
-        for state, (marker, size, _) in STATES.items()
-        if state in seen
-    ]
-    words = [words for state, (_, _, words) in STATES.items() if state in seen]
-    if any(table.chosen.any() for table in tables):
-        key, words = [*key, Line2D([], [], color=CHOSEN, lw=2.6)], [*words, "leads to the chosen answer"]
-    fig.legend(key, words, loc="outside lower center", ncols=min(5, len(words)), fontsize=8.5)
-    fig.colorbar(
-        ScalarMappable(cmap="viridis_r"), ax=axes, label="score of the step", aspect=30, fraction=0.03, pad=0.01
+def add_key(fig: Figure, tables: Collection[pd.DataFrame], *, by_score: bool = True) -> None:
+    """Explain below the figure what draw_tree() drew from these tables."""
+    nodes = pd.concat(tables)
+    key = {}
+    for state, (marker, size, words) in STATES.items():
+        if state in set(nodes.state):
+            inside = INK if state == "root" else "none" if by_score else COLOURS.get(state, KEPT)
+            key[words] = Line2D([], [], marker=marker, ls="", ms=7 * size**0.5, mec=INK, mew=0.6, mfc=inside)
+    if nodes.chosen.any():
+        end = {} if by_score else {"marker": "*", "ms": 9, "mec": INK, "mew": 0.6}
+        key["leads to the chosen answer"] = Line2D([], [], color=CHOSEN, lw=2.6, **end)
+    if not by_score:
+        key["score of the step"] = Line2D([], [], marker="$0.5$", ls="", ms=16, mew=0, color="black")
+    fig.legend(
+        key.values(), key.keys(), loc="outside lower center", ncols=min(5 if by_score else 3, len(key)), fontsize=8.5
     )
 
 
-def draw_tree(ax: Axes, table: pd.DataFrame) -> None:
-    """One tree, or the trees of one DVTS, into ax: the rows of node_table()."""
+def draw_tree(ax: Axes, table: pd.DataFrame, *, by_score: bool = True) -> None:
+    """Draw the trees of one search into ax; table is that of node_table().
+
+    A node's marker says what became of it. Its colour says its score or, without by_score, the same as the marker; a
+    node without a score is hollow. Where there is room, the score stands beside it. Bold edges lead to the chosen
+    solutions.
+    """
     at = table.set_index("path")
     wide = table.x.max() + 1
     area = 90 if wide <= ROOM_FOR_NUMBERS else 90 * ROOM_FOR_NUMBERS / wide
@@ -153,15 +152,20 @@ def draw_tree(ax: Axes, table: pd.DataFrame) -> None:
         )
     for state, nodes in table.groupby("state"):
         marker, size, _ = STATES[state]
-        fill = {"color": INK} if state == "root" else {"c": nodes.score, "cmap": "viridis_r", "vmin": 0, "vmax": 1}
-        if nodes.score.isna().all() and state != "root":
+        if state == "root":
+            fill = {"color": INK}
+        elif nodes.score.isna().all():
             fill = {"facecolor": "white"}
+        elif by_score:
+            fill = {"c": nodes.score, "cmap": SCORES, "vmin": 0, "vmax": 1}
+        else:
+            ends = nodes.chosen & (state == "solution")
+            fill = {"facecolor": np.where(ends, CHOSEN, COLOURS.get(state, KEPT))}
         ax.scatter(nodes.x, nodes.depth, s=size * area, marker=marker, edgecolor=INK, linewidth=0.6, zorder=3, **fill)
     if wide <= ROOM_FOR_NUMBERS:
         for node in table[table.score.notna()].itertuples():
-            label = ax.annotate(
-                f"{node.score:.2f}", (node.x, node.depth), (6.5, -1), textcoords="offset points", fontsize=6.5, va="top"
-            )
+            place, look = (node.x, node.depth), {"fontsize": 6.5 if by_score else 8, "va": "top"}
+            label = ax.annotate(f"{node.score:.2f}", place, (6.5, -1), textcoords="offset points", **look)
             label.set_path_effects([withStroke(linewidth=2, foreground="white")])  # edges run behind it
             label.set_zorder(4)
     ax.set(xlim=(-0.7, wide - 0.1), ylim=(table.depth.max() + 0.5, -0.4), ylabel="step", xticks=[])
