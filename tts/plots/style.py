@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import matplotlib.style
+import numpy as np
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
     from matplotlib.axes import Axes
 
@@ -167,11 +167,19 @@ def choice_map(ax: Axes, accuracy: np.ndarray, labels: np.ndarray, budgets: Sequ
     """
     import seaborn  # slow to import, and one figure needs it
 
-    text = [[f"{label}\n{value:.0%}" for label, value in zip(*row)] for row in zip(labels, accuracy)]
+    text = np.array([f"{label}\n{value:.0%}".replace(", ", ",\n") for label, value in zip(labels.flat, accuracy.flat)])
     seaborn.heatmap(
-        100 * accuracy, annot=text, fmt="", vmin=0, vmax=100, cmap="viridis", ax=ax, linewidths=1,
-        annot_kws={"fontsize": 8}, cbar_kws={"label": "accuracy (%)"},
-    )  # fmt: skip
+        100 * accuracy,
+        annot=text.reshape(accuracy.shape),
+        fmt="",
+        vmin=0,
+        vmax=100,
+        cmap="viridis",
+        ax=ax,
+        linewidths=1,
+        annot_kws={"fontsize": 8},
+        cbar_kws={"label": "accuracy (%)"},
+    )
     ax.set_xticklabels(budgets)
     ax.set_yticklabels(["1 (easiest)", "2", "3", "4", "5 (hardest)"], rotation=0)
     ax.set(xlabel="generations per problem, N", ylabel="difficulty quintile")
