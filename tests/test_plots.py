@@ -4,12 +4,13 @@ import json
 
 import matplotlib
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 
 from tts.plots.saving import gallery, save_figure
-from tts.plots.style import STRATEGIES, label_right, log2_axis, style
+from tts.plots.style import STRATEGIES, accuracy_figure, choice_map, difficulty_alt, label_right, log2_axis, style
 
 WORDS = {"caption": "Accuracy over\n 3 problems.", "alt": "A line [that] rises."}
 
@@ -85,6 +86,54 @@ def test_nothing_is_written_without_words_points_or_a_name(tmp_path, points, cha
     with pytest.raises(ValueError, match=message):
         save_figure(draw(points), **{"name": "maj", "data": points, "folder": tmp_path, **WORDS, **change})
     assert not list(tmp_path.iterdir())
+
+
+def test_a_figure_of_accuracy_has_curves_error_bars_and_all_its_greedy_lines():
+    rows = [(method, n, n / 10, n / 10 - 0.05, n / 10 + 0.1) for method in ("majority", "dvts") for n in (2, 4)]
+    points = pd.DataFrame(rows, columns=["method", "n", "accuracy", "low", "high"])
+    lines = pd.DataFrame({"method": ["greedy small", "greedy large"], "accuracy": [0.05, 0.9]})
+    [ax] = accuracy_figure(points, [2, 4], greedy=lines).axes
+    drawn = {line.get_label(): list(line.get_ydata()) for line in ax.lines if len(line.get_xdata()) == 2}
+    assert drawn["majority voting"] == [20, 40]
+    [(line, caps, _)] = ax.containers
+    assert list(line.get_ydata()) == [20, 40]
+    assert [list(cap.get_ydata()) for cap in caps] == [pytest.approx([15, 35]), pytest.approx([30, 50])]
+    low, high = ax.get_ylim()
+    assert low < 5 < 90 < high
+    assert [text.get_text() for text in ax.texts] == ["greedy small", "greedy large"]
+    assert [text.get_text() for text in ax.figure.legends[0].get_texts()] == ["majority voting", "DVTS"]
+    assert accuracy_figure(points, [2, 4], greedy=lines, ylim=(0, 100)).axes[0].get_ylim() == (0, 100)
+
+
+@pytest.mark.slow
+def test_the_map_of_choices_says_method_and_accuracy_and_leaves_the_style_alone(tmp_path):
+    style()
+    before = dict(plt.rcParams)
+    accuracy = np.array([[1, 0.98], [0.9, 0.8], [0.5, 0.6], [0.2, 0.3], [0, 0.123]])
+    labels = np.array([["majority voting", "Best-of-N, weighted"], *[["DVTS", "beam search"]] * 4])
+    for folder in ("one", "two"):
+        fig, ax = plt.subplots()
+        choice_map(ax, accuracy, labels, [4, 16])
+        save_figure(fig, "map", None, folder=tmp_path / folder, caption="c", alt="a")
+    words = [text.get_text() for text in ax.texts]
+    assert words[:2] == ["majority voting\n100%", "Best-of-N,\nweighted\n98%"]
+    assert words[-2:] == ["DVTS\n0%", "beam search\n12%"]
+    assert ax.get_ylim() == (5, 0)  # the easiest quintile on top
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["4", "16"]
+    for suffix in ("png", "svg"):
+        assert (tmp_path / "one" / f"map.{suffix}").read_bytes() == (tmp_path / "two" / f"map.{suffix}").read_bytes()
+    assert dict(plt.rcParams) == before
+
+
+def test_alt_text_of_difficulty_bars_is_of_the_largest_budget():
+    rows = [
+        (q, n, method, n / 20 / q) for q in (1, 2) for n in (4, 16) for method in ("majority", "best_of_n_weighted")
+    ]
+    words = difficulty_alt(pd.DataFrame(rows, columns=["quintile", "n", "method", "accuracy"]))
+    assert words == (
+        "Bar chart in five groups, quintile 1 (easiest) to 5 (hardest). At the largest N: quintile 1: majority "
+        "voting 80%, Best-of-N, weighted 80%; quintile 2: majority voting 40%, Best-of-N, weighted 40%."
+    )
 
 
 def test_log2_axis_has_plain_ticks(points):

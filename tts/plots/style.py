@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import matplotlib.pyplot as plt
 import matplotlib.style
 import numpy as np
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
@@ -15,6 +16,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # On top of matplotlib's own defaults, so that a reader's matplotlibrc has no say.
 _STYLE = ["default", str(Path(__file__).with_name("tts.mplstyle"))]
@@ -64,16 +66,20 @@ def style() -> None:
 
 
 def log2_axis(ax: Axes, ns: Sequence[int]) -> Axes:
-    """Put N on a log2 axis with one tick, written as a plain number, at each of ns; returns ax."""
+    """Make x a labelled log2 axis of N with one tick, written as a plain number, at each of ns; returns ax."""
     ax.set_xscale("log", base=2)
     ax.xaxis.set_major_locator(FixedLocator(sorted(set(ns))))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:.0f}"))
+    ax.set_xlabel("generations per problem, N")
     return ax
 
 
 def label_right(ax: Axes, heights: Mapping[str, float], *, gap: float = 4.5) -> None:
-    """Name horizontal lines in the margin right of ax: label -> height in data units, at least `gap` of them apart."""
+    """Label horizontal lines in the margin to the right of ax: label -> height in data units.
+
+    Labels that would be less than `gap` data units apart are moved up.
+    """
     last = float("-inf")
     for label, height in sorted(heights.items(), key=lambda item: item[1]):
         last = max(height, last + gap)
@@ -92,9 +98,10 @@ def draw_curves(
 ) -> None:
     """Accuracy over N with 95 % intervals: lines with bands, and the methods in `bars` as points with error bars.
 
-    points: columns method, x, accuracy, low, high in [0, 1], as tts.analysis.curves.intervals makes them. looks: method
-    -> keyword arguments of `ax.plot` in place of STRATEGIES' own. bands: the only lines that have one; None for all.
-    apart: so many doublings of x between methods in `bars`, so that their error bars can be told apart.
+    points: columns method, x, accuracy, low, high in [0, 1], as tts.analysis.curves.intervals makes them. x: the column
+    that is the x axis. looks: method -> keyword arguments of `ax.plot`; they override those of STRATEGIES. bands: the
+    methods whose lines get a band; None for all. apart: the distance, in doublings of x, between the error bars that
+    methods in `bars` have at one x; 0 draws them on top of one another.
     """
     shown = [method for method in bars if (points.method == method).any()]
     for method, rows in points.groupby("method", sort=False):
@@ -110,18 +117,48 @@ def draw_curves(
 
 
 def greedy_lines(ax: Axes, lines: pd.DataFrame) -> None:
-    """Greedy baselines as dashed lines across ax, named in the margin: columns method (the label) and accuracy."""
+    """Draw greedy baselines as dashed lines across ax, with labels in the margin.
+
+    lines: columns method (the label) and accuracy in [0, 1].
+    """
     for height in 100 * lines.accuracy:
         ax.axhline(height, color=STRATEGIES["greedy"].color, ls="--", lw=1.2, zorder=1)
     low, high = ax.get_ylim()
     label_right(ax, dict(zip(lines.method, 100 * lines.accuracy, strict=True)), gap=0.045 * (high - low))
 
 
-def difficulty_bars(ax: Axes, points: pd.DataFrame) -> None:
-    """Accuracy by quintile and budget: a slot for each budget in each quintile, the methods overlaid in it.
+def accuracy_figure(
+    points: pd.DataFrame,
+    ns: Sequence[int],
+    *,
+    greedy: pd.DataFrame | None = None,
+    looks: Mapping[str, Mapping[str, object]] | None = None,
+    bars: Sequence[str] = ("beam_search", "dvts"),
+    bands: Sequence[str] | None = None,
+    apart: float = 0.0,
+    ylim: tuple[float, float] | None = None,
+    columns: int = 2,
+) -> Figure:
+    """A figure of accuracy over N: curves as in draw_curves(), greedy baselines as in greedy_lines(), a legend above.
 
-    points: columns quintile, n, method (a key of STRATEGIES), accuracy in [0, 1]. Each method has a narrower bar than
-    the one before it, so that all tops can be seen whichever is higher; hatches tell them apart without colour.
+    ns: the ticks of N. ylim: limits of the accuracy in %; None fits them to what is drawn. columns: of the legend.
+    """
+    fig, ax = plt.subplots(figsize=(6.2, 4.4))
+    draw_curves(ax, points, looks=looks, bars=bars, bands=bands, apart=apart)
+    log2_axis(ax, ns).set_ylabel("accuracy (%)")
+    if ylim is not None:
+        ax.set_ylim(ylim)  # before the lines: their labels keep a distance that depends on it
+    if greedy is not None:
+        greedy_lines(ax, greedy)
+    fig.legend(loc="outside upper center", ncols=columns)
+    return fig
+
+
+def difficulty_bars(ax: Axes, points: pd.DataFrame) -> None:
+    """Accuracy by quintile and budget: each quintile has one place for each budget, in which the methods are overlaid.
+
+    points: columns quintile, n, method (a key of STRATEGIES), accuracy in [0, 1]. Each method's bar is narrower than
+    the one behind it, so every top can be seen; hatches tell the methods apart without colour.
     """
     methods, budgets = list(dict.fromkeys(points.method)), sorted(set(points.n))
     for i, method in enumerate(methods):
@@ -161,9 +198,9 @@ def difficulty_alt(points: pd.DataFrame) -> str:
 
 
 def choice_map(ax: Axes, accuracy: np.ndarray, labels: np.ndarray, budgets: Sequence[int]) -> None:
-    """The chosen method by quintile and budget: its label and its accuracy in [0, 1], both (5, budgets).
+    """A heat map of the chosen method by quintile and budget: its accuracy in [0, 1] and its label, both (5, budgets).
 
-    The text says all that colour says, so the map can be read in grey.
+    The text says everything that the colours say, so the map can be read in grey.
     """
     import seaborn  # slow to import, and one figure needs it
 
