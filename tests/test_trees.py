@@ -75,9 +75,13 @@ def test_independent_samples_are_chains_of_one_root():
     assert rows.score.fillna(-1).to_dict() == {"0": -1, "0.0": 0.5, "0.2": 0.5, "0.0.0": 0.9, "0.2.0": 0.1}
     assert set(rows.index[rows.chosen]) == {"0", "0.0", "0.0.0"}
     assert rows.x.to_dict() == {"0": 0.5, "0.0": 0, "0.2": 1, "0.0.0": 0, "0.2.0": 1}
+    rows.loc["0.2", "score"] = np.nan  # longer than the scorer's context
     without = node_table(run(majority, dice(*MIXED), n=4))
     assert without.score.isna().all()
-    plt.close(draw({"Best-of-N": rows.reset_index(), "majority": without}))
+    fig = draw({"Best-of-N": rows.reset_index(), "majority": without})
+    for ax, drawn in zip(fig.axes, (rows, without), strict=False):
+        assert sum(marks.get_offsets()[:, 0].count() for marks in ax.collections) == len(drawn)  # masked: not drawn
+    plt.close(fig)
 
 
 @pytest.mark.parametrize("strategy", [beam_search, dvts])

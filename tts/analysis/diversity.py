@@ -1,6 +1,7 @@
-"""One stored search after the fact: read by another rule, how many of its solutions differ, which of them won the vote.
+"""What a stored search (tts.tree) tells without a model: its solutions under another rule, how many differ, who won.
 
-A stored Search (tts.tree) has all that is needed: nothing here asks a model.
+best_only and as_dvts return the search as another rule would have ended it; distinct and diversity count different
+steps, solutions and answers; voted names the solutions that won the vote.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from tts.voting import weighted
 
 
 def best_only(search: Search) -> Search:
-    """The stored search of dvts() as dvts(siblings=False) would have returned it: of each tree the best solution.
+    """A stored search of dvts() as dvts(siblings=False) would have returned it: only the best solution of each tree.
 
-    The draws are the same, so no second run is needed; ties go to the first in the order of the draw.
+    Both make the same draws, so no second run is needed. Ties go to the first in the order of the draw.
     """
     nodes = {node.path: node for node in search.nodes}
     best = {}
@@ -41,12 +42,12 @@ def best_only(search: Search) -> Search:
 
 
 def as_dvts(search: Search) -> Search:
-    """The stored beam search of a single path of parents (N < 2 M) with the solutions that DVTS' rule would return.
+    """A stored beam search with one parent a step (N < 2 M), with the solutions that the rule of DVTS would return.
 
-    It ends at the first step whose best child has finished, with the finished children of that step; of a tree without
-    such a step, with those of the last one. Up to the first child that finishes this is what dvts() does with the same
-    draws; where it goes on after that, beam search has drawn N - f children, DVTS would have drawn all of them again.
-    The tree stays as it is.
+    The rule: the search ends at the first step whose best child has finished and returns the finished children of that
+    step; if there is no such step, it returns those of the last step. Given the same draws, dvts() does the same up to
+    the first child that finishes. After that beam search draws N - f children a step, where DVTS would draw N. The
+    nodes stay as they are. InputError for a search with several parents a step.
     """
     levels = defaultdict(list)
     for node in search.nodes:
@@ -63,16 +64,17 @@ def as_dvts(search: Search) -> Search:
 def distinct(codes: np.ndarray, ns: Sequence[int]) -> np.ndarray:
     """Expected number of different values among n of a problem's S: codes (P, S) -> (P, len(ns)); -1 is no value.
 
-    The mean over all subsets of n, exactly: each value is among them with the chance that pass_at_k gives it.
+    This is the exact mean over all subsets of n: pass_at_k is the chance that a value is in the subset.
     """
     return np.stack([pass_at_k(row == np.unique(row[row >= 0])[:, None], ns).sum(axis=0) for row in codes])
 
 
 def diversity(graded: pd.DataFrame, problems: Sequence[Problem], ns: Sequence[int] = ()) -> dict[str, np.ndarray]:
-    """How many different first steps, solutions and answers each problem has: kind -> (P, len(ns)), or (P, 1) of all.
+    """How many different first steps, solutions and answers each problem has: kind -> (P, len(ns)).
 
-    graded: solutions of searches or independent samples, as grade() returns them; ns as in distinct(). White space at
-    the ends of a text makes no difference; answers are told apart by their canonical keys.
+    graded: solutions of searches or independent samples, as grade() returns them. ns: as in distinct(); without ns the
+    counts are over all solutions, (P, 1). Texts that differ only in white space at their ends are equal, and so are
+    answers with the same canonical key.
     """
     texts = graded.text.where(graded.text.notna(), "")
     kinds = {

@@ -39,7 +39,7 @@ def search_strategies() -> Figure:
 
 
 def system() -> Figure:
-    """Problem -> the policy's partial solutions -> the PRM's step scores -> the strategy, which goes round or votes."""
+    """How the parts work together: problem, policy, PRM, search strategy, answer; unfinished solutions go back."""
     fig, ax = plt.subplots(figsize=(9.6, 2.9), layout="constrained")
     boxes = (
         (0.0, "Problem", "text with one answer"),
@@ -64,9 +64,9 @@ def system() -> Figure:
 
 
 def step_bars(ax: Axes, steps: Sequence[str], scores: Sequence[float], *, wrong: int | None = None) -> None:
-    """Steps as text, one below the other, each with its score in [0, 1] as a bar; wrong: index of a step to mark.
+    """Draw the text of each step with its score in [0, 1] as a bar; wrong: the index of a step to mark as wrong.
 
-    Step k is at height -k and its score s at x = s; the text stands left of 0.
+    Step k is at y = -k, with its text to the left of x = 0 and a bar from 0 to its score; bars below 0.5 are hatched.
     """
     for k, (step, score) in enumerate(zip(steps, scores, strict=True)):
         good = score >= 0.5
@@ -86,7 +86,10 @@ def step_bars(ax: Axes, steps: Sequence[str], scores: Sequence[float], *, wrong:
 
 
 def reductions(steps: Sequence[str], scores: Sequence[float], reduced: Mapping[str, float]) -> Figure:
-    """One solution's step scores and what each reduction makes of them; lines show which steps a reduction looks at."""
+    """One solution's step scores and the results of reductions of them (name -> result).
+
+    Lines lead from a reduction to the steps that determine its result.
+    """
     rows = max(len(steps), 1.4 * len(reduced))
     fig, ax = plt.subplots(figsize=(9.6, 0.7 + 0.42 * rows), layout="constrained")
     step_bars(ax, steps, scores)

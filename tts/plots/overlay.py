@@ -1,7 +1,7 @@
-"""Two runs in one figure: `python -m tts.plots.overlay A.csv B.csv --labels xs s --out both.png`.
+"""Several runs in one figure: `python -m tts.plots.overlay A.csv B.csv --labels xs s --out both.png`.
 
-Any CSV that a figure of accuracy against N was saved with (columns method, n, accuracy, low, high): two policies, two
-PRMs, two profiles. Colour and marker are the method's, as everywhere; the dash says which run.
+Each run is the CSV of a figure of accuracy against N (columns method, n, accuracy, low, high). Runs may differ in the
+policy, the PRM or the profile. Colour and marker show the method, as in all figures; the dash shows the run.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DASHES = ("-", "--", ":", "-.")
 
 
 def read(path: str | Path) -> pd.DataFrame:
-    """The points of one figure; InputError where they are not of accuracy against N."""
+    """The points of one figure; InputError where the file isn't the CSV of a figure of accuracy against N."""
     try:
         points = pd.read_csv(path)
     except (OSError, ValueError) as error:
@@ -37,9 +37,10 @@ def read(path: str | Path) -> pd.DataFrame:
 
 
 def overlay(runs: dict[str, pd.DataFrame], *, methods: Sequence[str] = ()) -> Figure:
-    """One figure of several runs: label -> points (columns of NEEDED); methods that no run has are refused.
+    """One figure of several runs: label -> points with the columns NEEDED.
 
-    methods: which to draw; none for all that every run has. Points without n (greedy lines) are left out.
+    methods: which to draw; by default all that every run has. Points without n (greedy lines) are left out. A method
+    that some run lacks, or runs with no method in common, raise InputError.
     """
     curves = {label: points[points.n.notna()] for label, points in runs.items()}
     shared = [
@@ -77,7 +78,7 @@ def overlay(runs: dict[str, pd.DataFrame], *, methods: Sequence[str] = ()) -> Fi
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Read the command line, draw, save."""
+    """Draw what the command line asks for and save it."""
     parser = argparse.ArgumentParser(
         prog="python -m tts.plots.overlay", description="Draw two or more runs into one figure."
     )

@@ -1,4 +1,4 @@
-"""Figures on disk: one call saves a figure with its points, caption and alt text; one page shows all of them."""
+"""Figures on disk: save_figure() writes a figure with its points, caption and alt text; gallery() lists all figures."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ def save_figure(
 ) -> None:
     """Write folder/name.png, .svg, .csv (exactly the points plotted) and .json (caption, alt text).
 
-    The same figure and data give the same bytes every time. caption says what is shown, over which problems;
-    alt describes the picture to someone who can't see it. A diagram plots nothing: its data is None, and it has no CSV.
+    The same figure and data give the same bytes every time. caption: what is shown, and over which problems. alt: the
+    picture described for someone who can't see it. data: None for a diagram, which has no points and gets no CSV.
+    ValueError if words or points are missing or the name can't be a file's.
     """
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
-        raise ValueError(f"name={name!r}: use small letters, digits, - and _ alone, it becomes a file's name")
+        raise ValueError(f"name={name!r}: use only small letters, digits, - and _, since it becomes a file name")
     for what, words in (("caption", caption), ("alt", alt)):
         if not words.strip():
             raise ValueError(f"{what} of figure {name} is empty: say what the figure shows")
@@ -44,9 +45,9 @@ def save_figure(
 
 
 def gallery(folder: str | Path, *, notebooks: Sequence[Path] = ()) -> Path:
-    """Write folder/README.md: every figure that save_figure put there, with its caption; returns the page's path.
+    """Write folder/README.md with every figure that save_figure put there and its caption; returns the page's path.
 
-    notebooks: where to look for the one that saves a figure, which is then linked; found by the figure's quoted name.
+    notebooks: each figure links to the ones among them that contain its quoted name, which are those that save it.
     """
     folder = Path(folder)
     cells = {notebook: notebook.read_text(encoding="utf-8") for notebook in notebooks}

@@ -1,4 +1,4 @@
-"""A policy and a scorer that follow a script, so that a diagram is drawn from a real search of the real strategies."""
+"""A scripted policy and scorer, with which the real strategies make the searches that figure 3 draws."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tts.problems import Problem
 from tts.tree import Search
 
 DEPTH = 4  # steps of every solution
-SCRIPT = 6  # which of all scripts; with this one the three searches show what tells them apart
+SCRIPT = 6  # seed of the scores, chosen so that the three searches show their differences
 
 
 class _Policy:
-    """Writes steps of one token each, a number that is the request's own; after DEPTH of them the turn ends."""
+    """Each step is one token, a number drawn with the request's seed; the turn ends after DEPTH steps."""
 
     name, context = "scripted", 1000
 
@@ -32,7 +32,7 @@ class _Policy:
 
 
 class _Scorer:
-    """A score in [0, 1] for each step, which depends on it and all steps before it."""
+    """A step's score is in [0, 1] and depends on the step and all steps before it."""
 
     async def score(self, problem: str, steps: Sequence[str], *, known: Sequence[float] = ()) -> list[float]:
         texts = [step.strip() for step in steps]
@@ -40,7 +40,7 @@ class _Scorer:
 
 
 def scripted_search(strategy: Callable[..., Awaitable[Search]], *, n: int) -> Search:
-    """The search of a strategy with these two, also where an event loop is running, as in a notebook."""
+    """Run a strategy with the scripted policy and scorer, in a thread: a notebook's own event loop is running."""
     search = strategy(Problem(id="diagram", text="problem", answer=""), _Policy(), _Scorer(), n=n, sampling=Sampling())
     with ThreadPoolExecutor(1) as executor:
         return executor.submit(asyncio.run, search).result()

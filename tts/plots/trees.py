@@ -1,4 +1,4 @@
-"""The tree of one search as a table and as a picture. A Search (tts.tree) has all that is needed."""
+"""The tree of one search as a table and as a picture, made from its Search (tts.tree) alone."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-GAP = 1.0  # between the trees of DVTS, in places of a row
-ROOM_FOR_NUMBERS = 20  # places of a row, beyond which scores are shown by colour alone
+GAP = 1.0  # between two trees of DVTS; neighbours in a row are at least 1 apart
+ROOM_FOR_NUMBERS = 20  # a wider picture has no numbers
 
-# State of a node -> marker, size relative to the others, words for the key. What has no score is hollow.
+# State of a node -> marker, relative size, words in the legend.
 STATES = {
     "root": ("s", 1.0, "problem"),
     "kept": ("o", 1.0, "kept and expanded"),
@@ -41,7 +41,7 @@ COLOURS = {"root": INK, "dropped": PALE, "duplicate": PALE, "cut": PALE}  # of s
 
 
 def node_table(search: Search, *, chosen: Collection[tuple[int, ...]] = ()) -> pd.DataFrame:
-    """A row for each step of the tree and for each root, by path, with the place where draw_tree() puts it.
+    """One row for each root and each step, in the order of depth and path, with its place in the picture.
 
     Independent samples are chains below one root; a blank sample has no steps and no row. chosen: paths of solutions
     (Solution.path), such as those that gave the answer voted for. The columns:
@@ -74,9 +74,10 @@ def _chain(solution: Solution) -> Iterator[tuple[tuple[int, ...], tuple[str, flo
 
 
 def _places(paths: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], float]:
-    """Path -> x: every row in the order of the paths, its nodes at least 1 apart, as near below their parents as fits.
+    """Path -> x. Each row is in the order of its paths, with neighbours at least 1 apart and close to their parents.
 
-    Rows in one order never cross edges. The nearest places in the sense of least squares are an isotonic regression.
+    With every row in this order no two edges cross. The places with the least squared distance from the parents are an
+    isotonic regression.
     """
     rows = defaultdict(list)
     for path in sorted(paths):
@@ -116,7 +117,7 @@ def draw(tables: Mapping[str, pd.DataFrame]) -> Figure:
 
 
 def add_key(fig: Figure, tables: Collection[pd.DataFrame], *, by_score: bool = True) -> None:
-    """Explain below the figure what draw_tree() drew from these tables."""
+    """Put a legend below the figure that explains what draw_tree() drew from these tables."""
     nodes = pd.concat(tables)
     key = {}
     for state, (marker, size, words) in STATES.items():
@@ -134,11 +135,11 @@ def add_key(fig: Figure, tables: Collection[pd.DataFrame], *, by_score: bool = T
 
 
 def draw_tree(ax: Axes, table: pd.DataFrame, *, by_score: bool = True) -> None:
-    """Draw the trees of one search into ax; table is that of node_table().
+    """Draw the trees of one search into ax; table: see node_table().
 
-    A node's marker says what became of it. Its colour says its score or, without by_score, the same as the marker; a
-    node without a score is hollow. Where there is room, the score stands beside it. Bold edges lead to the chosen
-    solutions.
+    A node's marker shows what became of it, and its colour shows its score or, with by_score=False, the same as the
+    marker; a node without a score is hollow. The score stands beside the node where there is room. Bold edges lead to
+    the chosen solutions.
     """
     at = table.set_index("path")
     wide = table.x.max() + 1
@@ -150,11 +151,11 @@ def draw_tree(ax: Axes, table: pd.DataFrame, *, by_score: bool = True) -> None:
         ax.plot(
             [parent.x, child.x], [parent.depth, child.depth], ls="-" if alive else ":", zorder=1 + child.chosen, **look
         )
-    for state, nodes in table.groupby("state"):
+    for (state, unscored), nodes in table.groupby(["state", table.score.isna()]):
         marker, size, _ = STATES[state]
         if state == "root":
             fill = {"color": INK}
-        elif nodes.score.isna().all():
+        elif unscored:
             fill = {"facecolor": "white"}
         elif by_score:
             fill = {"c": nodes.score, "cmap": SCORES, "vmin": 0, "vmax": 1}
