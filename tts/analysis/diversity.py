@@ -91,7 +91,7 @@ def diversity(graded: pd.DataFrame, problems: Sequence[Problem], ns: Sequence[in
 
 
 def voted(search: Search, problem: Problem, how: str) -> list[tuple[int, ...]]:
-    """The paths of the solutions that gave the answer of the weighted vote, for layout(); how: see tts.reductions."""
+    """The paths of the solutions whose answer won the weighted vote; how: the reduction (tts.reductions)."""
     graded = grade(solutions_frame([search], [problem]), [problem])
     winner = weighted(list(graded.key), [reduce_scores(scores, how) for scores in graded.scores])
     return [
