@@ -8,7 +8,7 @@ usage() {
 Remake every figure of the notebooks: ./run_all.sh
 
   ./run_all.sh [--profile NAME] [--only 01,03] [--set NAME=VALUE]   execute the notebooks
-  ./run_all.sh test [PYTEST OPTIONS]             lint and tests
+  ./run_all.sh test [--quick | PYTEST OPTIONS]   lint and tests; --quick leaves out what starts kernels and engines
   ./run_all.sh bench [OPTIONS]                   measure the engines
   ./run_all.sh clean [--store]                   remove what was made: environment, build, figures/local, caches;
                                                  the stored samples and scores only with --store
@@ -183,7 +183,8 @@ case $command in
   test)
     "$python" -m ruff check . && "$python" -m ruff format --check . || fail "ruff has complaints (see above)"
     # All of them in two processes, a file in one of them; what is asked for by name runs in this one.
-    [ $# -gt 0 ] || set -- -n 2 --dist loadfile
+    quick='not kernel and not engine and not slow and not vllm'
+    case $#-${1:-} in 0-) set -- -n 2 --dist loadfile ;; 1---quick) set -- -n 2 --dist loadfile -m "$quick" ;; esac
     exec "$python" -m pytest "$@"
     ;;
 esac

@@ -63,9 +63,9 @@ def test_machines_differ_only_where_they_must():
 def test_every_import_is_declared():
     """What the code imports is a direct dependency, not something that happens to come along with one."""
     declared = {pins.canonicalize_name(item.name) for kind in KINDS for item in pins.direct(kind)}
-    own = {"tts"} | {path.stem for path in ROOT.glob("tests/*.py")} | set(sys.stdlib_module_names)
+    own = {"tts", "bench"} | {path.stem for path in ROOT.glob("tests/*.py")} | set(sys.stdlib_module_names)
     owners = importlib.metadata.packages_distributions()
-    for path in (*ROOT.glob("tts/**/*.py"), *ROOT.glob("tests/*.py"), *ROOT.glob(".ci/*.py")):
+    for path in (*ROOT.glob("tts/**/*.py"), *ROOT.glob("bench/*.py"), *ROOT.glob("tests/*.py"), *ROOT.glob(".ci/*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []

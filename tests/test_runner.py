@@ -14,8 +14,8 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from toys import PARAMETERS, files, make_notebook, make_repository, run
 
-from tts.errors import InputError
 from tts.companion.runner import canonical, device, read_parameters
+from tts.errors import InputError
 
 
 @pytest.fixture
@@ -194,10 +194,9 @@ def test_interrupt_ends_the_kernel_and_copies_nothing(repository):
 
 @pytest.mark.parametrize("ending", ["", "; raise SystemError"], ids=["success", "failure"])
 def test_engines_are_shared_by_the_notebooks_and_stopped_at_the_end(repository, tmp_path, ending):
-    (repository / "tts" / "engines").mkdir()
-    (repository / "tts" / "engines" / "host.py").write_text(
-        "import os, sys\nopen('stopped', 'a').write(' '.join([*sys.argv[1:], os.environ['TTS_ENGINES']]) + '\\n')"
-    )
+    host = repository / "tts" / "models" / "host.py"
+    note = "open('stopped', 'a').write(' '.join([*sys.argv[1:], os.environ['TTS_ENGINES']]) + '\\n')"
+    host.write_text(host.read_text().replace("sys.exit(main(sys.argv[1:]))", note))
     use = "import os; os.makedirs(os.environ['TTS_ENGINES'], exist_ok=True); "
     use += "open(os.environ['TTS_ENGINES'] + '/model.log', 'w').write('why'); "
     note = "open('../used', 'a').write(os.environ['TTS_ENGINES'] + '\\n')"

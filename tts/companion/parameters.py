@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from tts.errors import InputError
+from tts.reductions import REDUCTIONS
+
+T = TypeVar("T")
 
 Parameters = dict[str, object]
 
@@ -108,3 +112,35 @@ def _covers(whole: object, value: object, name: str) -> bool:
 def store_folder(value: str = "store") -> Path:
     """Where results are kept: $TTS_STORE if set, else value, from the repository's root if it is relative."""
     return (repository() or Path()) / Path(os.environ.get("TTS_STORE") or value).expanduser()
+
+
+def widths_of(width: int, others: str) -> list[int]:
+    """The beam widths M to choose from: width first, then those listed in others, such as "2, 8"; others may be empty."""
+    words = _listed("other_widths", others)
+    if not all(word.isdecimal() and int(word) >= 1 for word in words):
+        raise InputError(f'other_widths is "{others}": give whole numbers of 1 or more, such as "2, 8", or nothing')
+    return _once("other_widths", width, [int(word) for word in words])
+
+
+def reductions_of(reduction: str, others: str) -> list[str]:
+    """The reductions to choose from (tts.reductions): reduction first, then those listed in others, as widths_of."""
+    words = _listed("other_reductions", others)
+    for word in words:
+        if word not in REDUCTIONS:
+            raise InputError(f"other_reductions has {word!r}: choose from {', '.join(REDUCTIONS)}, or give nothing")
+    return _once("other_reductions", reduction, words)
+
+
+def _listed(name: str, text: str) -> list[str]:
+    words = [word.strip() for word in text.split(",")] if text.strip() else []
+    if not all(words):
+        raise InputError(f'{name} is "{text}": there is nothing between two commas')
+    return words
+
+
+def _once(name: str, first: T, others: list[T]) -> list[T]:
+    """first, then the others. Naming first among them again is fine; any other repetition is an error."""
+    for value in others:
+        if others.count(value) > 1:
+            raise InputError(f"{name} has {value} twice: name each once")
+    return [first, *(value for value in others if value != first)]

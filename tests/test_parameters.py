@@ -20,13 +20,13 @@ def folder(tmp_path):
 
 
 def test_load(folder):
-    assert profiles.load_profile("full", folder=folder) == {
+    assert parameters.load_profile("full", folder=folder) == {
         "n": 256,
         "n_seeds": 5,
         "other_widths": "2, 8",
         "n_max": 16,
     }
-    assert profiles.load_profile("empty", folder=folder) == {}
+    assert parameters.load_profile("empty", folder=folder) == {}
 
 
 @pytest.mark.parametrize(
@@ -40,12 +40,12 @@ def test_load(folder):
 )
 def test_a_profile_that_can_not_be_read(folder, name, message):
     with pytest.raises(InputError, match=message) as caught:
-        profiles.load_profile(name, folder=folder)
+        parameters.load_profile(name, folder=folder)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("parameters", "subfolder"),
+    ("given", "subfolder"),
     [
         ({"n": 64, "temperature": 0.8, "name": "xs"}, ""),
         ({"n": 64, "another": 1}, ""),
@@ -65,16 +65,14 @@ def test_a_profile_that_can_not_be_read(folder, name, message):
         ({"n": 256, "temperature": 1.0}, "local"),
     ],
 )
-def test_only_the_committed_parameters_write_the_committed_figures(
-    folder, tmp_path, monkeypatch, parameters, subfolder
-):
+def test_only_the_committed_parameters_write_the_committed_figures(folder, tmp_path, monkeypatch, given, subfolder):
     monkeypatch.setenv("TTS_FIGURES", str(tmp_path / "base"))
-    assert profiles.figures_folder(parameters, profiles=folder) == tmp_path / "base" / subfolder
+    assert parameters.figures_folder(given, profiles=folder) == tmp_path / "base" / subfolder
 
 
 def test_without_a_full_profile_every_change_is_local(folder):
     (folder / "full.yaml").unlink()
-    assert profiles.figures_subfolder({"n": 256}, profiles=folder) == "local"
+    assert parameters.figures_subfolder({"n": 256}, profiles=folder) == "local"
 
 
 def test_folders_are_the_repositorys_whatever_the_working_directory(tmp_path, monkeypatch):
@@ -82,12 +80,12 @@ def test_folders_are_the_repositorys_whatever_the_working_directory(tmp_path, mo
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("TTS_FIGURES")
     monkeypatch.delenv("TTS_STORE")
-    assert profiles.figures_folder({}) == root / "figures"
-    assert profiles.store_folder() == root / "store"
-    assert profiles.store_folder("other/place") == root / "other" / "place"
-    assert profiles.store_folder(str(tmp_path)) == tmp_path
+    assert parameters.figures_folder({}) == root / "figures"
+    assert parameters.store_folder() == root / "store"
+    assert parameters.store_folder("other/place") == root / "other" / "place"
+    assert parameters.store_folder(str(tmp_path)) == tmp_path
     monkeypatch.setenv("TTS_STORE", str(tmp_path / "named"))
-    assert profiles.store_folder() == tmp_path / "named"
+    assert parameters.store_folder() == tmp_path / "named"
 
 
 @pytest.mark.parametrize(
@@ -109,10 +107,38 @@ def test_folders_are_the_repositorys_whatever_the_working_directory(tmp_path, mo
     ],
 )
 def test_fits(value, expected, answer):
-    assert profiles.fits(value, expected) is answer
+    assert parameters.fits(value, expected) is answer
 
 
 def test_wrong_type_names_the_parameter_and_what_to_give():
-    profiles.check_parameters({"n_max": 8, "temperature": 1, "unknown": object()})
+    parameters.check_parameters({"n_max": 8, "temperature": 1, "unknown": object()})
     with pytest.raises(InputError, match=r"n_max = '8' is str: give a int such as 64"):
-        profiles.check_parameters({"n_max": "8"})
+        parameters.check_parameters({"n_max": "8"})
+
+
+def test_lists_to_choose_from():
+    assert parameters.widths_of(4, "") == [4]
+    assert parameters.widths_of(4, " 2,8 ") == [4, 2, 8]
+    assert parameters.widths_of(4, "2, 4") == [4, 2]  # the width itself may be named too
+    assert parameters.reductions_of("last", "") == ["last"]
+    assert parameters.reductions_of("min", "min, prod, mean") == ["min", "prod", "mean"]
+
+
+@pytest.mark.parametrize(
+    ("read", "first", "text", "message"),
+    [
+        (parameters.widths_of, 4, "2, x", 'other_widths is "2, x": give whole numbers'),
+        (parameters.widths_of, 4, "2, 0", "of 1 or more"),
+        (parameters.widths_of, 4, "2.5", "whole numbers"),
+        (parameters.widths_of, 4, "-2", "whole numbers"),
+        (parameters.widths_of, 4, "2,", "nothing between two commas"),
+        (parameters.widths_of, 4, "2, 8, 2", "other_widths has 2 twice"),
+        (parameters.reductions_of, "last", "min, max", "other_reductions has 'max': choose from last, min"),
+        (parameters.reductions_of, "last", "min, min", "other_reductions has min twice"),
+        (parameters.reductions_of, "last", ",", "nothing between two commas"),
+    ],
+)
+def test_bad_lists_end_in_one_line(read, first, text, message):
+    with pytest.raises(InputError, match=message) as caught:
+        read(first, text)
+    assert "\n" not in str(caught.value)
