@@ -115,7 +115,7 @@ def store_folder(value: str = "store") -> Path:
 
 
 def widths_of(width: int, others: str) -> list[int]:
-    """The beam widths M to choose from: width first, then those listed in others, such as "2, 8"; others may be empty."""
+    """The beam widths M to choose from: width first, then those in others, such as "2, 8" (or "" for none)."""
     words = _listed("other_widths", others)
     if not all(word.isdecimal() and int(word) >= 1 for word in words):
         raise InputError(f'other_widths is "{others}": give whole numbers of 1 or more, such as "2, 8", or nothing')
@@ -123,7 +123,7 @@ def widths_of(width: int, others: str) -> list[int]:
 
 
 def reductions_of(reduction: str, others: str) -> list[str]:
-    """The reductions to choose from (tts.reductions): reduction first, then those listed in others, as widths_of."""
+    """The reductions to choose from (tts.reductions): reduction first, then those in others, such as "min, prod"."""
     words = _listed("other_reductions", others)
     for word in words:
         if word not in REDUCTIONS:
