@@ -37,7 +37,7 @@ ELSEWHERE = {"appnope": ("0.1.4", [])}  # what the Linux machine that makes the 
 LINUX = {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix", "platform_machine": "x86_64"}
 MACOS = {"sys_platform": "darwin", "platform_system": "Darwin", "os_name": "posix", "platform_machine": "arm64"}
 ABOUT = {
-    "cpu": ("vLLM on the CPU: Linux, x86_64 with AVX-512; torch comes from PyTorch's index of CPU builds.", [LINUX]),
+    "cpu": ("vLLM on the CPU: Linux, x86_64 with AVX2; torch comes from PyTorch's index of CPU builds.", [LINUX]),
     "portable": ("No vLLM, the transformers engine instead: macOS, and Linux where vLLM can't serve.", [LINUX, MACOS]),
     "gpu": ("vLLM on an NVIDIA GPU: Linux, x86_64.", [LINUX]),
 }

@@ -29,5 +29,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("vllm"):
                 item.add_marker(
-                    pytest.mark.skip(reason="vLLM is not installed: it serves on Linux with AVX-512 or a GPU")
+                    pytest.mark.skip(reason="vLLM is not installed: it serves on Linux with AVX2 or a GPU")
                 )

@@ -112,7 +112,7 @@ def test_fits(value, expected, answer):
 
 def test_wrong_type_names_the_parameter_and_what_to_give():
     parameters.check_parameters({"n_max": 8, "temperature": 1, "unknown": object()})
-    with pytest.raises(InputError, match=r"n_max = '8' is str: give a int such as 64"):
+    with pytest.raises(InputError, match="n_max = '8' has type str: its type is int, as in 64"):
         parameters.check_parameters({"n_max": "8"})
 
 
@@ -142,3 +142,9 @@ def test_bad_lists_end_in_one_line(read, first, text, message):
     with pytest.raises(InputError, match=message) as caught:
         read(first, text)
     assert "\n" not in str(caught.value)
+
+
+def test_a_home_that_is_not_known_is_one_line(monkeypatch):
+    monkeypatch.delenv("TTS_STORE")
+    with pytest.raises(InputError, match="store: ~nobody-here/x begins with a home folder that is not known"):
+        parameters.store_folder("~nobody-here/x")

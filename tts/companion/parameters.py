@@ -1,4 +1,4 @@
-"""Parameters of the notebooks: profiles, their types, and which folders a run with them reads and writes."""
+"""Parameters of the notebooks: profiles, types, and the folders that a run with them reads and writes."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ T = TypeVar("T")
 
 Parameters = dict[str, object]
 
-# Of these the full grid may be run in part, as far as the hours allow: smaller N, fewer seeds, fewer widths.
+# A part of the full grid may differ from it in these: smaller N, fewer seeds, fewer widths.
 PARTS = ("n_max", "n_seeds", "seeds_n_max", "second_n_max", "other_widths")
+
+# Names that parameters had before: profiles and --set may still use them.
+OLD_NAMES = {"width": "beam_width"}
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -26,7 +29,7 @@ def repository() -> Path | None:
 
 
 def load_profile(name: str, *, folder: Path | None = None) -> Parameters:
-    """What the profile `name` changes, from folder/name.yaml; the profile `default` lists every parameter there is."""
+    """The parameters that the profile `name` sets, from folder/name.yaml. The profile `default` lists them all."""
     import yaml
 
     folder = folder or (repository() or Path()) / "notebooks" / "profiles"
@@ -54,7 +57,7 @@ def type_name(value: object) -> str:
 
 
 def fits(value: object, expected: str) -> bool:
-    """Whether value may stand where a parameters cell says `expected`: an int is a float too, True is no int."""
+    """Whether value has the type `expected`, written as in a parameters cell. An int is a float too, True is no int."""
     found = type_name(value)
     if expected.startswith("list[") and found.startswith("list"):
         return all(fits(item, expected[5:-1]) for item in value)
@@ -62,14 +65,14 @@ def fits(value: object, expected: str) -> bool:
 
 
 def check_parameters(parameters: Mapping[str, object]) -> None:
-    """Check a notebook's variables (its `globals()`) against the types of the default profile, other names are let be.
+    """Raise InputError where a notebook's variable (of its `globals()`) has another type than in the default profile.
 
-    Ranges belong to the functions that use a parameter: this finds the edits that would fail late or change meaning.
+    Other names are ignored. The functions that use a parameter check its range.
     """
     for name, default in load_profile("default").items():
         if name in parameters and not fits(parameters[name], type_name(default)):
             found, wanted = type_name(parameters[name]), type_name(default)
-            raise InputError(f"{name} = {parameters[name]!r} is {found}: give a {wanted} such as {default!r}")
+            raise InputError(f"{name} = {parameters[name]!r} has type {found}: its type is {wanted}, as in {default!r}")
 
 
 def figures_folder(parameters: Mapping[str, object], *, profiles: Path | None = None) -> Path:
@@ -95,13 +98,14 @@ def figures_subfolder(parameters: Mapping[str, object], *, profiles: Path | None
         return "local"
     if all(value == full[name] for name, value in ours.items()):
         return "full"
-    # A part of its grid is small in PARTS alone, and full's in something else: five seeds of 200 problems are no part.
+    # A part of the grid is smaller in PARTS only and equals `full`, not the default, in some other parameter: five
+    # seeds of the default's 200 problems are not a part of it.
     marked = any(value != default[name] for name, value in ours.items() if name not in PARTS)
     return "full" if marked and all(_covers(full[name], value, name) for name, value in ours.items()) else "local"
 
 
 def _covers(whole: object, value: object, name: str) -> bool:
-    """Whether the `full` profile's value of a parameter holds this one: is it, or has it as a part of the grid."""
+    """Whether value equals the `full` profile's value of a parameter, or is a part of it where PARTS allows."""
     if name not in PARTS or type(whole) is not type(value):
         return value == whole
     if isinstance(value, str):
@@ -110,8 +114,12 @@ def _covers(whole: object, value: object, name: str) -> bool:
 
 
 def store_folder(value: str = "store") -> Path:
-    """Where results are kept: $TTS_STORE if set, else value, from the repository's root if it is relative."""
-    return (repository() or Path()) / Path(os.environ.get("TTS_STORE") or value).expanduser()
+    """The folder of the results: $TTS_STORE if set, else value. A relative path starts at the repository's root."""
+    folder = Path(os.environ.get("TTS_STORE") or value)
+    try:
+        return (repository() or Path()) / folder.expanduser()
+    except RuntimeError:  # no such user, or one without a home
+        raise InputError(f"store: {folder} begins with a home folder that is not known: give the whole path") from None
 
 
 def widths_of(width: int, others: str) -> list[int]:

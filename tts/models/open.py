@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 from pathlib import Path
 
@@ -137,9 +139,9 @@ def _check_settings(dtype: str, gpu_memory_utilization: float) -> None:
 
 
 def choose_engine(engine: str) -> tuple[str, str]:
-    """The engine that serves this machine and why, in one line: ("vllm", "vLLM on the CPU (AVX-512)").
+    """The engine that serves this machine and why, in one line: ("vllm", "vLLM on the CPU").
 
-    "auto" takes vLLM where it is installed and can run (Linux with an NVIDIA GPU, or a CPU with AVX-512), else
+    "auto" takes vLLM where it is installed and can run (Linux with an NVIDIA GPU, or a CPU with AVX2), else
     transformers; a name is taken at its word. Imports neither. Raises InputError for an unknown name, or for "vllm"
     where it is not installed.
     """
@@ -158,15 +160,24 @@ def choose_engine(engine: str) -> tuple[str, str]:
         if has_gpu():
             return "vllm", "vLLM on the GPU"
         return "transformers", "transformers, because the vLLM installed is for GPUs and none is here"
-    if "avx512f" in _cpu_flags():
-        return "vllm", "vLLM on the CPU (AVX-512)"
-    return "transformers", "transformers, because vLLM needs a CPU with AVX-512, which this one has not"
+    if _cpu_flags() & {"avx2", "avx512f"}:
+        return "vllm", "vLLM on the CPU"
+    return "transformers", "transformers, because vLLM needs a CPU with AVX2, and this one lacks it"
 
 
-def has_gpu() -> bool:
-    """Whether the NVIDIA driver shows a device, found without importing torch."""
-    wsl = Path("/dev/dxg").exists() and shutil.which("nvidia-smi") is not None
-    return wsl or any(Path("/proc/driver/nvidia/gpus").glob("*")) or Path("/dev/nvidia0").exists()
+def has_gpu(root: str = "/") -> bool:
+    """Whether there is an NVIDIA GPU that this process may use, found without importing torch.
+
+    CUDA_VISIBLE_DEVICES hides the GPUs from a job that was given none: it is empty, -1 or NoDevFiles there. A batch
+    system may also refuse access to the device files. root: where /dev and /proc lie.
+    """
+    if not re.match(r"\d|GPU-|MIG-", os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip()):
+        return False
+    files = list(Path(root, "dev").glob("nvidia[0-9]*"))
+    if files:
+        return any(os.access(file, os.R_OK | os.W_OK) for file in files)
+    wsl = Path(root, "dev/dxg").exists() and shutil.which("nvidia-smi") is not None
+    return wsl or any(Path(root, "proc/driver/nvidia/gpus").glob("*"))  # the files are made when first used
 
 
 def _cpu_flags() -> set[str]:
