@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -135,10 +136,11 @@ def _check_settings(dtype: str, gpu_memory_utilization: float) -> None:
 
 
 def choose_engine(engine: str) -> tuple[str, str]:
-    """The engine for this machine and the reason in one line: ("vllm", "vLLM on the CPU (AVX2)").
+    """The engine that serves this machine and why, in one line: ("vllm", "vLLM on the CPU").
 
-    "auto" is vLLM if it is installed and can run (Linux with an NVIDIA GPU, or a CPU with AVX2), otherwise
-    transformers. Imports neither. Raises InputError for an unknown name, and for "vllm" if it is not installed.
+    "auto" takes vLLM where it is installed and can run (Linux with an NVIDIA GPU, or a CPU with AVX2), else
+    transformers; a name is taken at its word. Imports neither. Raises InputError for an unknown name, or for "vllm"
+    where it is not installed.
     """
     if engine not in ENGINES:
         raise InputError(f"engine={engine!r} is unknown: choose one of {', '.join(ENGINES)}")
@@ -154,18 +156,25 @@ def choose_engine(engine: str) -> tuple[str, str]:
     if for_gpu:
         if has_gpu():
             return "vllm", "vLLM on the GPU"
-        return "transformers", "transformers, because the installed vLLM needs a GPU and there is none"
-    if "avx2" in _cpu_flags():
-        return "vllm", "vLLM on the CPU (AVX2)"
-    return "transformers", "transformers, because vLLM needs AVX2, which this CPU lacks"
+        return "transformers", "transformers, because the vLLM installed is for GPUs and none is here"
+    if _cpu_flags() & {"avx2", "avx512f"}:
+        return "vllm", "vLLM on the CPU"
+    return "transformers", "transformers, because vLLM needs a CPU with AVX2, and this one lacks it"
 
 
-def has_gpu() -> bool:
-    """Whether the NVIDIA driver shows a device and CUDA_VISIBLE_DEVICES does not hide it, without importing torch."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip() in ("", "-1", "NoDevFiles", "none"):
+def has_gpu(root: str = "/") -> bool:
+    """Whether there is an NVIDIA GPU that this process may use, found without importing torch.
+
+    CUDA_VISIBLE_DEVICES hides the GPUs from a job that was given none: it is empty, -1 or NoDevFiles there. A batch
+    system may also refuse access to the device files. root: where /dev and /proc lie.
+    """
+    if not re.match(r"\d|GPU-|MIG-", os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip()):
         return False
-    wsl = Path("/dev/dxg").exists() and shutil.which("nvidia-smi") is not None
-    return wsl or any(Path("/proc/driver/nvidia/gpus").glob("*")) or Path("/dev/nvidia0").exists()
+    files = list(Path(root, "dev").glob("nvidia[0-9]*"))
+    if files:
+        return any(os.access(file, os.R_OK | os.W_OK) for file in files)
+    wsl = Path(root, "dev/dxg").exists() and shutil.which("nvidia-smi") is not None
+    return wsl or any(Path(root, "proc/driver/nvidia/gpus").glob("*"))  # the files are made when first used
 
 
 def _cpu_flags() -> set[str]:
