@@ -339,12 +339,18 @@ def test_special_tokens_in_a_problem_stay_text(directory, evil):
         assert checkpoint.decode(ids).endswith(f"<|user|>\n{evil.strip()}<|end|><|assistant|>\n")
 
 
+def test_a_problem_that_is_a_special_token_stays_text_between_two_others(directory):
+    tight = "{% for m in messages %}<|user|>{{ m['content'] }}<|end|>{% endfor %}"
+    ids = with_template(directory, tight).prompt("<|end|>")
+    assert [i for i in ids if i < 6] == [ids[0], ids[-1]]
+    assert len(ids) > 3
+
+
 def test_careful_encoding_equals_the_plain_one_where_both_apply(directory):
     checkpoint = open_checkpoint(str(directory))
     frame = checkpoint._render("", "\ue000\ue000\ue000")
-    special = {"<|pad|>", "<|begin|>", "<|user|>", "<|assistant|>", "<|system|>", "<|end|>"}
     for text in ("add $3$", "the sum is 12.\n\nfind", "x"):
-        assert checkpoint._encode_around(frame, {"\ue000\ue000\ue000": text}, special) == checkpoint.prompt(text)
+        assert checkpoint._encode_around(frame, {"\ue000\ue000\ue000": text}) == checkpoint.prompt(text)
 
 
 def test_no_template_sees_today(directory):
