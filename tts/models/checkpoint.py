@@ -55,7 +55,7 @@ class Checkpoint:
         return f"{self.parameter}={self.name}"
 
     def check_numbers(self, results: Iterable[float], dtype: str) -> None:
-        """Raise InputError where a result of the model is not a number."""
+        """Raise InputError if a result of the model is not a number."""
         if not all(map(math.isfinite, results)):
             raise InputError(
                 f"{self.label}: its results are not numbers (NaN) with dtype {dtype}: "
@@ -150,7 +150,7 @@ class Checkpoint:
 
         The date is DATE, never today. Text of the problem (or the system prompt) that spells a special token, such as
         "<|eot_id|>", is encoded as the ordinary characters it is: only the template's own special tokens are special.
-        Raises InputError where the template can't be rendered or drops the problem.
+        Raises InputError if the template can't be rendered or drops the problem.
         """
         contents = [text for text in (system_prompt, problem) if text]
         text = self._render(system_prompt, problem)
@@ -195,7 +195,7 @@ class Checkpoint:
         return re.split("(" + "|".join(map(re.escape, longest_first)) + ")", text) if longest_first else [text]
 
     def encode_plain(self, text: str, *, add_special_tokens: bool = False) -> Encoding:
-        """A text as ordinary characters, also where it spells special tokens."""
+        """Encode a text as ordinary characters, even if it spells special tokens."""
         self.tokenizer.encode_special_tokens = True
         try:
             return self.tokenizer.encode(text, add_special_tokens=add_special_tokens)
@@ -213,7 +213,7 @@ class Checkpoint:
     def render(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = False) -> str:
         """A dialogue in the chat template, with special tokens written out; "" without a template. Today is DATE.
 
-        Raises InputError where the template can't be rendered.
+        Raises InputError if the template can't be rendered.
         """
         from transformers.utils.chat_template_utils import render_jinja_template
 
@@ -323,7 +323,10 @@ def open_checkpoint(
     else:
         raise InputError(f"{parameter}={model!r} is unknown: give {_choices()}, a directory or a hub id owner/name")
     config = check_directory(here, f"{parameter}={model!r}", weights=hub is None, chat=chat)
-    limit = read_setting(config, "max_position_embeddings") or read_setting(config, "max_seq_len")  # MPT's name
+    try:
+        limit = read_setting(config, "max_position_embeddings") or read_setting(config, "max_seq_len")  # MPT's name
+    except InputError as error:
+        raise InputError(f"{parameter}={model!r}: {error}: correct it, or use another model") from None
     if max_context < 0 or (limit and max_context > limit):
         raise InputError(
             f"max_context={max_context}, but {model} reads 1 to {limit or 'any number of'} tokens: give that or less"
