@@ -14,12 +14,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tts.errors import InputError, first_line
 from tts.models.config import read_setting
 from tts.models.files import SMALL, WEIGHTS, check_directory, hash_directory, read_json, read_template
 from tts.models.flops import Size, count_size
 from tts.models.hub import download, resolve
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding
 
 EMBEDDED = Path(__file__).parent.parent / "tiny" / "models"  # these models are known by their folders' names
 DATE = "26 Jul 2024"  # "today" for every chat template; it is the date that Llama 3's templates fall back to
@@ -51,7 +55,7 @@ class Checkpoint:
         return f"{self.parameter}={self.name}"
 
     def check_numbers(self, results: Iterable[float], dtype: str) -> None:
-        """Raise InputError where a result of the model is not a number."""
+        """Raise InputError if a result of the model is not a number."""
         if not all(map(math.isfinite, results)):
             raise InputError(
                 f"{self.label}: its results are not numbers (NaN) with dtype {dtype}: "
@@ -146,12 +150,11 @@ class Checkpoint:
 
         The date is DATE, never today. Text of the problem (or the system prompt) that spells a special token, such as
         "<|eot_id|>", is encoded as the ordinary characters it is: only the template's own special tokens are special.
-        Raises InputError where the template can't be rendered or drops the problem.
+        Raises InputError if the template can't be rendered or drops the problem.
         """
         contents = [text for text in (system_prompt, problem) if text]
         text = self._render(system_prompt, problem)
-        special = {token.content for token in self.tokenizer.get_added_tokens_decoder().values() if token.special}
-        if not any(token in content for content in contents for token in special):
+        if not any(token in content for content in contents for token in self.special_ids):
             return tuple(self.tokenizer.encode(text, add_special_tokens=False).ids)
         # Render the template with marks in place of the contents. All text around the marks is the template's own.
         marks = MARKS[: len(contents)]
@@ -161,29 +164,43 @@ class Checkpoint:
             for mark, content in zip(marks, forms, strict=True):
                 whole = whole.replace(mark, content)
             if whole == text:
-                return self._encode_around(frame, dict(zip(marks, forms, strict=True)), special)
+                return self._encode_around(frame, dict(zip(marks, forms, strict=True)))
         raise InputError(
             f"{self.label}: its chat template changes the problem's text, which spells a special token: "
             "remove the token from the problem"
         )
 
-    def _encode_around(self, frame: str, contents: dict[str, str], special: Iterable[str]) -> tuple[int, ...]:
+    def _encode_around(self, frame: str, contents: dict[str, str]) -> tuple[int, ...]:
         """Encode a rendered template (frame), in which contents (mark: text) replace the marks as ordinary text."""
-        longest_first = sorted(special, key=len, reverse=True)
         ids: list[int] = []
         # The template's text and the content between two special tokens are encoded together.
-        for piece in re.split("(" + "|".join(map(re.escape, longest_first)) + ")", frame):
-            if piece in special:
-                ids.append(self.tokenizer.token_to_id(piece))
+        for piece in self.split(frame):
+            if piece in self.special_ids:
+                ids.append(self.special_ids[piece])
                 continue
             for mark, content in contents.items():
                 piece = piece.replace(mark, content)
-            self.tokenizer.encode_special_tokens = True  # this encodes special tokens as ordinary text
-            try:
-                ids += self.tokenizer.encode(piece, add_special_tokens=False).ids
-            finally:
-                self.tokenizer.encode_special_tokens = False
+            ids += self.encode_plain(piece).ids
         return tuple(ids)
+
+    @cached_property
+    def special_ids(self) -> dict[str, int]:
+        """The ids of all special tokens."""
+        added = self.tokenizer.get_added_tokens_decoder().items()
+        return {token.content: number for number, token in added if token.special}
+
+    def split(self, text: str) -> list[str]:
+        """Template text as [text, special token, text, …, text]."""
+        longest_first = sorted(self.special_ids, key=len, reverse=True)
+        return re.split("(" + "|".join(map(re.escape, longest_first)) + ")", text) if longest_first else [text]
+
+    def encode_plain(self, text: str, *, add_special_tokens: bool = False) -> Encoding:
+        """Encode a text as ordinary characters, even if it spells special tokens."""
+        self.tokenizer.encode_special_tokens = True
+        try:
+            return self.tokenizer.encode(text, add_special_tokens=add_special_tokens)
+        finally:
+            self.tokenizer.encode_special_tokens = False
 
     def _render(self, system_prompt: str, problem: str) -> str:
         messages = [{"role": "system", "content": system_prompt}] if system_prompt else []
@@ -196,7 +213,7 @@ class Checkpoint:
     def render(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = False) -> str:
         """A dialogue in the chat template, with special tokens written out; "" without a template. Today is DATE.
 
-        Raises InputError where the template can't be rendered.
+        Raises InputError if the template can't be rendered.
         """
         from transformers.utils.chat_template_utils import render_jinja_template
 
@@ -306,7 +323,10 @@ def open_checkpoint(
     else:
         raise InputError(f"{parameter}={model!r} is unknown: give {_choices()}, a directory or a hub id owner/name")
     config = check_directory(here, f"{parameter}={model!r}", weights=hub is None, chat=chat)
-    limit = read_setting(config, "max_position_embeddings") or read_setting(config, "max_seq_len")  # MPT's name
+    try:
+        limit = read_setting(config, "max_position_embeddings") or read_setting(config, "max_seq_len")  # MPT's name
+    except InputError as error:
+        raise InputError(f"{parameter}={model!r}: {error}: correct it, or use another model") from None
     if max_context < 0 or (limit and max_context > limit):
         raise InputError(
             f"max_context={max_context}, but {model} reads 1 to {limit or 'any number of'} tokens: give that or less"

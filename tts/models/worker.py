@@ -55,7 +55,7 @@ class Worker:
         self._tick: tuple[asyncio.AbstractEventLoop, list[Job]] | None = None
 
     async def run(self, job: Job) -> object:
-        """The job's result. Raises EngineError where the engine fails."""
+        """The job's result. Raises EngineError if the engine fails."""
         loop = asyncio.get_running_loop()
         if self._tick is None or self._tick[0] is not loop:
             self._tick = loop, []

@@ -20,18 +20,16 @@ class Text:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
-        self._tokenizer = checkpoint.tokenizer
-        added = self._tokenizer.get_added_tokens_decoder().items()
-        self._special = {token.content: number for number, token in added if token.special}
+        added = checkpoint.tokenizer.get_added_tokens_decoder().values()
         # The tokenizer finds added tokens that are not special in any text, unless the text is cut inside them.
-        ordinary = [token.content for _, token in added if not token.special and len(token.content) > 1]
+        ordinary = [token.content for token in added if not token.special and len(token.content) > 1]
         cuts = "|".join(f"(?<={re.escape(token[0])})(?={re.escape(token[1:])})" for token in ordinary)
         self._cuts = re.compile(cuts) if ordinary else None
         self._known: dict[str, tuple[int, ...]] = {}
         size = read_setting(checkpoint.config, "vocab_size")
-        if size and self._tokenizer.get_vocab_size(with_added_tokens=False) > size:
+        if size and checkpoint.tokenizer.get_vocab_size(with_added_tokens=False) > size:
             raise InputError(
-                f"{checkpoint.label}: its tokenizer has {self._tokenizer.get_vocab_size()} tokens, "
+                f"{checkpoint.label}: its tokenizer has {checkpoint.tokenizer.get_vocab_size()} tokens, "
                 f"the model {size}: they do not belong together"
             )
 
@@ -56,10 +54,8 @@ class Text:
         """The ids of a text as ordinary characters."""
         ids = self._known.get(text)
         if ids is None:
-            self._tokenizer.encode_special_tokens = True  # this encodes special tokens as ordinary text
             parts = self._cuts.split(text) if self._cuts else [text]
-            encoded = [self._tokenizer.encode(part, add_special_tokens=False).ids for part in parts]
-            ids = tuple(i for part in encoded for i in part)
+            ids = tuple(i for part in parts for i in self.checkpoint.encode_plain(part).ids)
             if len(self._known) >= REMEMBERED:
                 self._known.clear()
             self._known[text] = ids
@@ -67,7 +63,7 @@ class Text:
 
     def token(self, token: str) -> int | None:
         """The id of a token by its name; None if the tokenizer has no such token."""
-        return self._tokenizer.token_to_id(token)
+        return self.checkpoint.tokenizer.token_to_id(token)
 
     @property
     def start(self) -> int | None:
@@ -85,11 +81,11 @@ class Text:
 
         Without a special token all of the text is the last part.
         """
-        longest_first = sorted(self._special, key=len, reverse=True)
-        parts = re.split("(" + "|".join(map(re.escape, longest_first)) + ")", template) if self._special else [template]
+        parts = self.checkpoint.split(template)
         if len(parts) == 1:
             return "", (), template
-        middle = [(self._special[part],) if part in self._special else self.encode(part) for part in parts[1:-1]]
+        special = self.checkpoint.special_ids
+        middle = [(special[part],) if part in special else self.encode(part) for part in parts[1:-1]]
         return parts[0], tuple(i for ids in middle for i in ids), parts[-1]
 
     def conversation(self, turns: Sequence[str], *, system: str = "") -> str:
@@ -103,8 +99,7 @@ class Text:
 
     def encode_whole(self, text: str) -> tuple[tuple[int, ...], list[int]]:
         """(ids of a text with the tokens that the tokenizer adds around it, the end of each token in the text)."""
-        self._tokenizer.encode_special_tokens = True
-        encoded = self._tokenizer.encode(text)
+        encoded = self.checkpoint.encode_plain(text, add_special_tokens=True)
         return tuple(encoded.ids), [end for _, end in encoded.offsets]
 
     def choices(self, before: str, good: str, bad: str) -> tuple[tuple[int, ...], int, int]:
