@@ -1,29 +1,8 @@
 #!/usr/bin/env bash
-# Sets up an environment once, then executes the notebooks (tts/companion/runner.py). bash 3.2 is enough.
+# Sets up an environment once, then executes the notebooks (tts/companion/runner.py). Works from any folder, through
+# links and as a batch job's copy; bash 3.2 is enough.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@"
 set -euo pipefail
-
-# The repository is where this file lies, links followed; a batch system runs a copy of it from a folder of its own.
-script=${BASH_SOURCE[0]}
-while [ -L "$script" ]; do
-  target=$(readlink "$script")
-  case $target in /*) script=$target ;; *) script=$(dirname "$script")/$target ;; esac
-done
-for folder in "$(dirname "$script")" "${SLURM_SUBMIT_DIR:-}"; do
-  if [ -n "$folder" ] && [ -f "$folder/notebooks/profiles/default.yaml" ]; then break; fi
-  folder=
-done
-[ -n "$folder" ] || { echo "run_all: $0 does not lie in the repository: call it there, or submit it from there" >&2; exit 2; }
-cd "$folder"
-
-# Nothing of the caller's environment may change what runs: no other packages, no other place to install to.
-unset PYTHONPATH PYTHONHOME PYTHONSTARTUP PIP_TARGET PIP_PREFIX PIP_ROOT PIP_REQUIRE_VIRTUALENV
-export PYTHONNOUSERSITE=1 PIP_USER=0
-# A user without a home, as in some containers, gets one below build/.
-if [ -z "${HOME:-}" ] || [ ! -d "$HOME" ]; then
-  HOME=$PWD/build/home USER=${USER:-nobody}
-  mkdir -p "$HOME"
-  export HOME USER
-fi
 
 usage() {
   cat <<'END'
@@ -49,6 +28,31 @@ fail() { printf 'run_all: %s\n' "$1" >&2; exit "${2:-1}"; }
 say() { printf 'run_all: %s\n' "$1" >&2; }
 value_of() { [ $# -ge 2 ] || fail "$1 needs a value; see ./run_all.sh --help" 2; printf '%s' "$2"; }
 
+# --- where the repository is, and nobody's settings but its own ----------------------------------------------------
+script=${BASH_SOURCE[0]:-}
+while [ -L "$script" ]; do
+  link=$(readlink "$script")
+  case $link in /*) script=$link ;; *) script=$(dirname "$script")/$link ;; esac
+done
+# A batch system runs a copy of this file from its spool folder, and says where the job was submitted.
+root=
+for folder in "${script:+$(dirname "$script")}" "${SLURM_SUBMIT_DIR:-}" "${PBS_O_WORKDIR:-}" "${SGE_O_WORKDIR:-}" \
+  "${LS_SUBCWD:-}" "$PWD"; do
+  if [ -n "$folder" ] && [ -f "$folder/tts/companion/runner.py" ]; then root=$folder; break; fi
+done
+[ -n "$root" ] || fail "this copy finds no repository: call the run_all.sh in it, or submit the job from its folder" 2
+CDPATH='' cd -- "$root"
+
+# Python, pip and git obey variables that module systems, containers and shells set: these would change what is
+# installed, imported or asked. Those that say where pip finds packages (index, certificates) stay.
+for name in ${!PYTHON@}; do unset "$name"; done
+unset PIP_USER PIP_TARGET PIP_PREFIX PIP_ROOT PIP_PYTHON PIP_REQUIRE_VIRTUALENV PIP_CONSTRAINT PIP_REQUIREMENT \
+  PIP_REQUIRE_HASHES PIP_DRY_RUN GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_COMMON_DIR
+export PYTHONUTF8=1 PYTHONNOUSERSITE=1 PYTHONPATH="$PWD"
+# A user id without an account (containers) has no home, and the caches of pip and the hub need one.
+if [ ! -d "${HOME:-}" ] || { [ "$HOME" = / ] && [ ! -w / ]; }; then HOME=$PWD/build/home; fi
+export HOME
+
 # --- what is asked for -------------------------------------------------------------------------------------------
 command=run profile=default only= machine= with_store=no
 settings=()
@@ -71,21 +75,20 @@ fi
 
 # --- clean -------------------------------------------------------------------------------------------------------
 if [ $command = clean ]; then
-  checkout=no folder=$PWD
-  while [ -n "$folder" ]; do
-    if [ -e "$folder/.git" ]; then checkout=yes; fi
-    folder=${folder%/*}
-  done
-  remove() { # what is committed is never touched, nor what git can't call uncommitted
-    local listed
+  # Where there is a repository, only git can show that a path is not committed.
+  tracked() {
+    command -v git >/dev/null || { echo "git is not installed"; return 1; }
+    git -C "$(dirname -- "$1")" --literal-pathspecs ls-files -- "$(basename -- "$1")"
+  }
+  under_git() (while [ ! -e .git ]; do [ "$PWD" != / ] || exit 1; cd ..; done)
+  if under_git && ! why=$(tracked run_all.sh 2>&1); then
+    fail "git can't say what is committed here (${why%%$'\n'*}), so nothing is removed"
+  fi
+  remove() {
+    local files=
     [ -e "$1" ] || [ -L "$1" ] || return 0
-    if [ $checkout = yes ]; then
-      if ! listed=$(git ls-files -- "$1" 2>&1); then
-        say "$1: left, because git can't say whether it is committed (${listed%%$'\n'*})"
-        return 0
-      fi
-      if [ -n "$listed" ]; then say "$1 is committed: left"; return 0; fi
-    fi
+    if under_git && ! files=$(tracked "$1" 2>&1); then say "$1 is left: git can't say whether it is committed"; return 0; fi
+    if [ -n "$files" ]; then say "$1 is committed: left"; return 0; fi
     printf '%8s  %s\n' "$(du -sh -- "$1" | cut -f 1)" "$1"
     rm -rf -- "$1"
   }
@@ -93,7 +96,7 @@ if [ $command = clean ]; then
   for path in .venv build figures/local .pytest_cache .ruff_cache .hypothesis ./*.egg-info notebooks/.ipynb_checkpoints; do
     remove "$path"
   done
-  find . -name .git -prune -o -name __pycache__ -type d -prune -print | while IFS= read -r path; do remove "$path"; done
+  find . -name .git -prune -o -name __pycache__ -type d -prune -print0 | while IFS= read -r -d '' path; do remove "$path"; done
   if [ $with_store = yes ]; then remove store; elif [ -d store ]; then
     echo "kept: $(du -sh store | cut -f 1)  store (the samples and scores; --store removes it)"
   fi
@@ -102,12 +105,15 @@ if [ $command = clean ]; then
 fi
 
 # --- which machine this is ---------------------------------------------------------------------------------------
+has_gpu() { # as tts.models.open.has_gpu; a job without a GPU has an empty list, -1 or NoDevFiles here
+  case ${CUDA_VISIBLE_DEVICES-0} in [0-9]* | GPU-* | MIG-*) nvidia-smi -L 2>/dev/null | grep '^GPU' >/dev/null ;; *) false ;; esac
+}
 if [ -z "$machine" ]; then
   if [ "$(uname -s)-$(uname -m)" != Linux-x86_64 ]; then
     machine=portable why="vLLM does not serve on $(uname -s) $(uname -m)"
-  elif nvidia-smi -L >/dev/null 2>&1; then
+  elif has_gpu; then
     machine=gpu why="NVIDIA GPU found"
-  elif grep -q avx2 /proc/cpuinfo; then
+  elif grep -qw avx2 /proc/cpuinfo; then
     machine=cpu why="no GPU, a CPU with AVX2"
   else
     machine=portable why="no GPU, and a CPU without AVX2"
@@ -189,10 +195,10 @@ progress() { # what pip is at, on one line of the terminal
   [ ! -t 2 ] || printf '\r\033[K' >&2
 }
 
-install() { # LOG PIP-OPTIONS...: modules are compiled when first imported, which most never are
+install() { # LOG PIP-OPTIONS...: into .venv, whatever a pip.conf says; most modules are never imported, so not compiled
   local log=$1
   shift
-  if ! "$python" -m pip --disable-pip-version-check install --no-deps --no-compile "$@" 2>&1 | tee -a "$log" | progress; then
+  if ! "$python" -m pip --disable-pip-version-check install --no-user --target '' --no-deps --no-compile "$@" 2>&1 | tee -a "$log" | progress; then
     fail "pip failed: $(grep -E '^ *(ERROR|error)' "$log" | tail -n 1) (log: $log; run it again to go on)"
   fi
 }
@@ -210,7 +216,6 @@ fi
 [ -n "$python" ] || set_up
 
 # --- run ---------------------------------------------------------------------------------------------------------
-export PYTHONPATH=$PWD
 case $command in
   run) exec "$python" -m tts.companion.runner --profile "$profile" --only "$only" ${settings[@]+"${settings[@]}"} ;;
   bench) exec "$python" -m bench "$@" ;;

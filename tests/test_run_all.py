@@ -10,10 +10,10 @@ import pytest
 from test_packaging import KINDS, pinned, pins
 from toys import files, make_notebook, make_repository
 
-# Stands for python3.11: makes environments in which it is itself the Python, and notes every call.
+# Stands for python3.11: makes environments in which it is itself the Python, and notes every call and its variables.
 STAND_IN = """#!/bin/bash
 printf '%s\\n' "$*" | head -n 1 >>"$CALLS"
-env >"$CALLS.env"
+env | grep -E '^(PIP_|PYTHON|HOME=)' >>"$CALLS.env"
 case "$*" in
   "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
   *" install "*"$FAILING"*) [ -z "$FAILING" ] || { echo "ERROR: No space left on device"; exit 1; } ;;
@@ -40,14 +40,14 @@ def stand_in(tmp_path, monkeypatch):
     return folder
 
 
-def run_all(repository, *arguments, cwd="/", **environment):
+def run_all(repository, *arguments, cwd="/", script=None, **environment):
     clean = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith("TTS_") and name not in ("VIRTUAL_ENV", "CONDA_PREFIX")
     }
     return subprocess.run(
-        ["bash", str(repository / "run_all.sh"), *arguments],
+        ["bash", str(script or repository / "run_all.sh"), *arguments],
         cwd=cwd,
         env=clean | environment,
         capture_output=True,
@@ -113,14 +113,61 @@ def test_sets_up_once(repository, stand_in):
 
 
 def test_gpu_torch_comes_from_the_ordinary_index(repository, stand_in):
-    (stand_in / "nvidia-smi").write_text("#!/bin/bash\n")
-    done = run_all(repository)
+    (stand_in / "nvidia-smi").write_text("#!/bin/bash\necho GPU 0: one\n")
+    done = run_all(repository, CUDA_VISIBLE_DEVICES="0")
     assert done.returncode == 0, done.stderr
     if sys.platform == "linux":
         assert "NVIDIA GPU found: vLLM is the engine" in done.stderr
         asked = calls(repository)
         assert not any("index" in line for line in asked)
         assert asked[2].endswith("-r requirements-gpu.txt")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere vLLM never serves")
+@pytest.mark.parametrize("hidden", ["", "-1", "NoDevFiles", "none"])
+def test_a_job_that_was_given_no_gpu_has_none(repository, stand_in, hidden):
+    (stand_in / "nvidia-smi").write_text("#!/bin/bash\necho GPU 0: one\n")
+    kind = "cpu" if "avx2" in Path("/proc/cpuinfo").read_text().split() else "portable"
+    assert run_all(repository, CUDA_VISIBLE_DEVICES=hidden).returncode == 0
+    assert calls(repository)[2].endswith(f"-r requirements-{kind}.txt")
+
+
+def test_variables_of_the_user_change_neither_what_is_installed_nor_what_is_imported(repository, stand_in, tmp_path):
+    """But those that say where packages come from stay, and a user id without an account gets a home."""
+    redirecting = {"PIP_USER": "1", "PIP_TARGET": "/t", "PIP_PREFIX": "/p", "PIP_CONSTRAINT": "/c", "PYTHONPATH": "/m"}
+    redirecting |= {"PYTHONHOME": "/h", "PYTHONSTARTUP": "/s", "PYTHONOPTIMIZE": "2", "PIP_REQUIRE_VIRTUALENV": "1"}
+    kept = {"PIP_INDEX_URL": "https://mirror/simple", "PIP_CERT": "/cert.pem"}
+    done = run_all(repository, "--machine", "cpu", HOME=str(tmp_path / "gone"), LC_ALL="C", **redirecting, **kept)
+    assert done.returncode == 0, done.stderr
+    assert all("install --no-user --target  " in line for line in calls(repository)[1:-1])  # as a pip.conf may say
+    seen = dict(line.split("=", 1) for line in Path(f"{tmp_path}/calls.env").read_text().splitlines())
+    assert kept.items() <= seen.items()
+    assert seen["PYTHONPATH"] == str(repository)
+    assert seen["PYTHONUTF8"] == "1"
+    assert seen["HOME"] == str(repository / "build" / "home")
+    assert not seen.keys() & (redirecting.keys() - {"PYTHONPATH"})
+
+
+def test_finds_its_repository(repository, stand_in, tmp_path):
+    """Through links, and from the folder that a batch job was submitted in; else it says how to call it."""
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "one").symlink_to("../a repo/run_all.sh")
+    (tmp_path / "two").symlink_to(tmp_path / "links" / "one")
+    spool = tmp_path / "slurm_script"
+    shutil.copy(repository / "run_all.sh", spool)
+    for script, environment in (
+        (tmp_path / "two", {}),
+        (spool, {"SLURM_SUBMIT_DIR": str(repository)}),
+        (spool, {"PBS_O_WORKDIR": str(repository), "CDPATH": "/"}),
+        (spool, {"cwd": repository}),
+    ):
+        done = run_all(repository, "--machine", "cpu", script=script, **environment)
+        assert done.returncode == 0, done.stderr
+        assert calls(repository)[-1] == "-m tts.companion.runner --profile default --only "
+    done = run_all(repository, script=spool, SLURM_SUBMIT_DIR=str(tmp_path))
+    assert done.returncode == 2
+    assert done.stderr.startswith("run_all: this copy finds no repository: call the run_all.sh in it")
+    assert done.stderr.count("\n") == 1
 
 
 def test_failed_set_up_is_one_line_and_a_rerun_goes_on(repository, stand_in):
@@ -212,49 +259,38 @@ def test_clean_never_removes_what_is_committed(repository):
     assert (repository / "build" / "mine").exists()
 
 
-@pytest.mark.parametrize("trouble", ["another owner", "no git"])
-def test_clean_leaves_what_git_can_not_call_uncommitted(repository, tmp_path, trouble):
-    (repository / "store").mkdir()
-    (repository / "store" / "mine").write_text("x")
-    for command in (["init", "-q"], ["add", "-f", "store"]):
-        subprocess.run(["git", *command], cwd=repository, check=True)
-    environment = {"GIT_TEST_ASSUME_DIFFERENT_OWNER": "1"}
-    if trouble == "no git":
-        (tmp_path / "git").write_text("#!/bin/bash\necho 'git: command not found' >&2\nexit 127\n")
-        (tmp_path / "git").chmod(0o755)
-        environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
-    done = run_all(repository, "clean", "--store", **environment)
-    assert (repository / "store" / "mine").exists()
-    [line] = [line for line in done.stderr.splitlines() if "store:" in line]
-    assert "git can't say whether it is committed" in line
+@pytest.mark.parametrize("git", ["#!/bin/bash\necho fatal: dubious ownership >&2\nexit 128\n", None])
+def test_clean_removes_nothing_where_git_can_not_say_what_is_committed(repository, tmp_path, git):
+    """git distrusts a checkout of another owner, or is missing."""
+    for name in (".git", "build", "store", "tts/__pycache__"):
+        (repository / name).mkdir()
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("bash", "dirname", "basename", "readlink", "cut", "du", "rm", "find", "cat", "env"):
+        (tools / name).symlink_to(shutil.which(name))
+    if git:
+        (tools / "git").write_text(git)
+        (tools / "git").chmod(0o755)
+    done = run_all(repository, "clean", "--store", PATH=str(tools))
+    assert done.returncode == 1
+    why = "fatal: dubious ownership" if git else "git is not installed"
+    assert done.stderr == f"run_all: git can't say what is committed here ({why}), so nothing is removed\n"
+    assert all((repository / name).is_dir() for name in ("build", "store", "tts/__pycache__"))
 
 
-def test_a_copy_in_a_spool_folder_or_a_link_finds_the_repository(repository, tmp_path):
-    spool = tmp_path / "spool"
-    spool.mkdir()
-    shutil.copy(repository / "run_all.sh", spool / "run_all.sh")
-    done = run_all(spool, "--help", SLURM_SUBMIT_DIR="")
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "does not lie in the repository" in done.stderr
-    asked = ("--profile", "nowhere")  # the answer names the profiles that the repository has
-    done = run_all(spool, *asked, SLURM_SUBMIT_DIR=str(repository))
-    assert "choose one of default full misspelt" in done.stderr
-    (spool / "run_all.sh").unlink()
-    (spool / "far").symlink_to(repository / "run_all.sh")
-    (spool / "run_all.sh").symlink_to("far")
-    assert "choose one of default full misspelt" in run_all(spool, *asked).stderr
-
-
-def test_the_callers_environment_has_no_say(repository, stand_in):
-    leaking = {"PYTHONPATH": "/modules/numpy", "PYTHONHOME": "/opt", "PYTHONSTARTUP": "/x.py", "PIP_USER": "1"}
-    leaking |= {"PIP_TARGET": "/t", "PIP_PREFIX": "/p", "PIP_REQUIRE_VIRTUALENV": "1", "HOME": "/no/such/home"}
-    assert run_all(repository, "bench", **leaking).returncode == 0
-    seen = dict(
-        line.split("=", 1) for line in (repository.parent / "calls.env").read_text().splitlines() if "=" in line
-    )
-    assert not {"PYTHONHOME", "PYTHONSTARTUP", "PIP_TARGET", "PIP_PREFIX", "PIP_REQUIRE_VIRTUALENV"} & set(seen)
-    assert (seen["PYTHONPATH"], seen["PIP_USER"]) == (str(repository), "0")
-    assert seen["HOME"] == str(repository / "build" / "home")
+def test_clean_asks_the_repository_that_a_path_lies_in(repository, tmp_path):
+    """Not the one that GIT_DIR names, nor the outer one of two, and a name is no pattern."""
+    inner = repository / "inner"
+    for path in (repository / "store" / "x", inner / "__pycache__" / "x", repository / "[ab].egg-info" / "x"):
+        path.parent.mkdir(parents=True)
+        path.write_text("x")
+    for folder, *names in ((repository, "store", ":(literal)[ab].egg-info"), (inner, "__pycache__"), (tmp_path,)):
+        for command in (["init", "-q"], ["add", "-f", *names]):
+            subprocess.run(["git", *command], cwd=folder, check=True)
+    done = run_all(repository, "clean", "--store", GIT_DIR=str(tmp_path / ".git"))
+    assert done.returncode == 0
+    assert done.stderr.count("is committed: left") == 3
+    assert (inner / "__pycache__" / "x").exists()
 
 
 def test_active_environment_with_the_packages_is_used_as_it_is(repository, tmp_path):

@@ -105,7 +105,7 @@ def test_the_full_grid_says_how_each_notebook_was_made(repository):
     ("change", "message"),
     [
         ("n_max", "--set n_max: give name=value"),
-        ("n_max=many", "--set: n_max is 'many', give a int"),
+        ("n_max=many", "--set: n_max is 'many', but its type is int"),
         ("n_maxx=4", "--set: no notebook has a parameter 'n_maxx'"),
     ],
 )
@@ -139,7 +139,7 @@ def test_failing_cell_is_shown_and_nothing_is_copied(repository):
     assert "notebooks/02_bad.ipynb failed in cell [2]" in done.stderr
     assert "| raise InputError('n_max is 0: give 1 or more')" in done.stderr
     assert "InputError: n_max is 0: give 1 or more" in done.stderr
-    assert "The notebook up to there: build/default/02_bad.ipynb" in done.stderr
+    assert "The notebook up to that cell: build/default/02_bad.ipynb" in done.stderr
     assert "\x1b" not in done.stderr
     assert (repository / "build" / "default" / "02_bad.ipynb").exists()
     assert not (repository / "figures").exists()
@@ -270,7 +270,7 @@ def test_two_notebooks_can_not_write_one_figure(repository):
     nbformat.write(notebook, repository / "notebooks" / "02_two.ipynb")
     done = run(repository)
     assert done.returncode == 1
-    assert "are both figures/01_one.json" in done.stderr
+    assert "would both be figures/01_one.json" in done.stderr
     assert not (repository / "figures").exists()
 
 
@@ -286,7 +286,7 @@ def test_two_notebooks_can_not_write_one_figure(repository):
             "profile misspelt: no notebook has a parameter 'n_maxx'; "
             "there are n_max: int, problems: str, temperature: float",
         ),
-        (("--profile", "wrong_type"), "profile wrong_type: n_max is 'many', give a int (samples)"),
+        (("--profile", "wrong_type"), "profile wrong_type: n_max is 'many', but its type is int (samples)"),
     ],
 )
 def test_wrong_profile_ends_in_one_line_before_any_kernel(repository, arguments, message):
@@ -302,8 +302,8 @@ def test_wrong_profile_ends_in_one_line_before_any_kernel(repository, arguments,
         ("n_max = 64", "is no parameter"),
         ("n_max: int = 8 * 8", "is no parameter"),
         ("n_max: int | None = None", "is no parameter"),
-        ("n_max: int = '64'", "n_max is '64', give a int"),
-        ("n_max: int = True", "n_max is True, give a int"),
+        ("n_max: int = '64'", "n_max is '64', but its type is int"),
+        ("n_max: int = True", "n_max is True, but its type is int"),
         ("n_max: int = ", "invalid syntax in line 1"),
         ("import os", "is no parameter"),
     ],
@@ -320,7 +320,7 @@ def test_injected_cell_is_refused(repository):
     notebook = nbformat.read(path, as_version=4)
     notebook.cells[2].metadata["tags"] = ["injected-parameters"]
     nbformat.write(notebook, path)
-    with pytest.raises(InputError, match="delete that cell"):
+    with pytest.raises(InputError, match="overrides your edits: delete it"):
         read_parameters(path)
 
 

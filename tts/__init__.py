@@ -8,15 +8,6 @@ from tts.reductions import reduce_scores
 from tts.strategies import beam_search, best_of_n, dvts, majority
 
 __all__ = [
-    "Problem",
-    "Sampling",
-    "beam_search",
-    "best_of_n",
-    "compute_optimal",
-    "dvts",
-    "load_problems",
-    "majority",
-    "open_policy",
-    "open_prm",
-    "reduce_scores",
-]
+    "Problem", "Sampling", "beam_search", "best_of_n", "compute_optimal", "dvts", "load_problems", "majority",
+    "open_policy", "open_prm", "reduce_scores",
+]  # fmt: skip

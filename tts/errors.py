@@ -15,6 +15,11 @@ class ContextExceeded(EngineError):
     """A solution is longer than the scorer's context: it has no score, and trying again changes nothing."""
 
 
+def first_line(error: Exception) -> str:
+    """The first line of an error's message; the name of its type where it has none."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
 def check_counts(least: int = 1, **counts: int) -> None:
     """Raise InputError unless each of counts (name=value) is a whole number of at least `least`."""
     for name, value in counts.items():

@@ -1,9 +1,8 @@
-"""Parameters of the notebooks: profiles, their types, and which folders a run with them reads and writes."""
+"""Parameters of the notebooks: profiles, types, and the folders that a run with them reads and writes."""
 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -11,13 +10,15 @@ from typing import TypeVar
 from tts.errors import InputError
 from tts.reductions import REDUCTIONS
 
-Parameters = dict[str, object]
-
-OLD_NAMES = {"width": "beam_width"}  # what a parameter was called -> what it is called now
 T = TypeVar("T")
 
-# Of these the full grid may be run in part, as far as the hours allow: smaller N, fewer seeds, fewer widths.
+Parameters = dict[str, object]
+
+# A part of the full grid may differ from it in these: smaller N, fewer seeds, fewer widths.
 PARTS = ("n_max", "n_seeds", "seeds_n_max", "second_n_max", "other_widths")
+
+# Names that parameters had before: profiles and --set may still use them.
+OLD_NAMES = {"width": "beam_width"}
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,7 +29,7 @@ def repository() -> Path | None:
 
 
 def load_profile(name: str, *, folder: Path | None = None) -> Parameters:
-    """What the profile `name` changes, from folder/name.yaml; the profile `default` lists every parameter there is."""
+    """The parameters that the profile `name` sets, from folder/name.yaml. The profile `default` lists them all."""
     import yaml
 
     folder = folder or (repository() or Path()) / "notebooks" / "profiles"
@@ -44,14 +45,7 @@ def load_profile(name: str, *, folder: Path | None = None) -> Parameters:
         return {}
     if not isinstance(parameters, dict) or not all(isinstance(key, str) for key in parameters):
         raise InputError(f"profile {path} is not a mapping: write one `name: value` a line")
-    return new_names(parameters, where=f"profile {name}")
-
-
-def new_names(parameters: Parameters, *, where: str) -> Parameters:
-    """The same with the names that parameters have now; an old name still works, and one line on stderr says so."""
-    for old in parameters.keys() & OLD_NAMES.keys():
-        print(f"{where}: {old} is called {OLD_NAMES[old]} now", file=sys.stderr)
-    return {OLD_NAMES.get(name, name): value for name, value in parameters.items()}
+    return parameters
 
 
 def type_name(value: object) -> str:
@@ -63,7 +57,7 @@ def type_name(value: object) -> str:
 
 
 def fits(value: object, expected: str) -> bool:
-    """Whether value may stand where a parameters cell says `expected`: an int is a float too, True is no int."""
+    """Whether value has the type `expected`, written as in a parameters cell. An int is a float too, True is no int."""
     found = type_name(value)
     if expected.startswith("list[") and found.startswith("list"):
         return all(fits(item, expected[5:-1]) for item in value)
@@ -71,14 +65,14 @@ def fits(value: object, expected: str) -> bool:
 
 
 def check_parameters(parameters: Mapping[str, object]) -> None:
-    """Check a notebook's variables (its `globals()`) against the types of the default profile, other names are let be.
+    """Raise InputError where a notebook's variable (of its `globals()`) has another type than in the default profile.
 
-    Ranges belong to the functions that use a parameter: this finds the edits that would fail late or change meaning.
+    Other names are ignored. The functions that use a parameter check its range.
     """
     for name, default in load_profile("default").items():
         if name in parameters and not fits(parameters[name], type_name(default)):
             found, wanted = type_name(parameters[name]), type_name(default)
-            raise InputError(f"{name} = {parameters[name]!r} is {found}: give a {wanted} such as {default!r}")
+            raise InputError(f"{name} = {parameters[name]!r} has type {found}: its type is {wanted}, as in {default!r}")
 
 
 def figures_folder(parameters: Mapping[str, object], *, profiles: Path | None = None) -> Path:
@@ -104,13 +98,14 @@ def figures_subfolder(parameters: Mapping[str, object], *, profiles: Path | None
         return "local"
     if all(value == full[name] for name, value in ours.items()):
         return "full"
-    # A part of its grid is small in PARTS alone, and full's in something else: five seeds of 200 problems are no part.
+    # A part of the grid is smaller in PARTS only and equals `full`, not the default, in some other parameter: five
+    # seeds of the default's 200 problems are not a part of it.
     marked = any(value != default[name] for name, value in ours.items() if name not in PARTS)
     return "full" if marked and all(_covers(full[name], value, name) for name, value in ours.items()) else "local"
 
 
 def _covers(whole: object, value: object, name: str) -> bool:
-    """Whether the `full` profile's value of a parameter holds this one: is it, or has it as a part of the grid."""
+    """Whether value equals the `full` profile's value of a parameter, or is a part of it where PARTS allows."""
     if name not in PARTS or type(whole) is not type(value):
         return value == whole
     if isinstance(value, str):
@@ -119,12 +114,16 @@ def _covers(whole: object, value: object, name: str) -> bool:
 
 
 def store_folder(value: str = "store") -> Path:
-    """Where results are kept: $TTS_STORE if set, else value, from the repository's root if it is relative."""
-    return (repository() or Path()) / Path(os.environ.get("TTS_STORE") or value).expanduser()
+    """The folder of the results: $TTS_STORE if set, else value. A relative path starts at the repository's root."""
+    folder = Path(os.environ.get("TTS_STORE") or value)
+    try:
+        return (repository() or Path()) / folder.expanduser()
+    except RuntimeError:  # no such user, or one without a home
+        raise InputError(f"store: {folder} begins with a home folder that is not known: give the whole path") from None
 
 
 def widths_of(width: int, others: str) -> list[int]:
-    """The widths M of a wider choice: width first, then those that others lists, such as "2, 8"; it may be empty."""
+    """The beam widths M to choose from: width first, then those in others, such as "2, 8" (or "" for none)."""
     words = _listed("other_widths", others)
     if not all(word.isdecimal() and int(word) >= 1 for word in words):
         raise InputError(f'other_widths is "{others}": give whole numbers of 1 or more, such as "2, 8", or nothing')
@@ -132,7 +131,7 @@ def widths_of(width: int, others: str) -> list[int]:
 
 
 def reductions_of(reduction: str, others: str) -> list[str]:
-    """The reductions of a wider choice: reduction first, then those that others lists (tts.reductions)."""
+    """The reductions to choose from (tts.reductions): reduction first, then those in others, such as "min, prod"."""
     words = _listed("other_reductions", others)
     for word in words:
         if word not in REDUCTIONS:
@@ -148,7 +147,7 @@ def _listed(name: str, text: str) -> list[str]:
 
 
 def _once(name: str, first: T, others: list[T]) -> list[T]:
-    """first, then the others; that they name first too does no harm, a value twice is a slip."""
+    """first, then the others. Naming first among them again is fine; any other repetition is an error."""
     for value in others:
         if others.count(value) > 1:
             raise InputError(f"{name} has {value} twice: name each once")

@@ -1,11 +1,11 @@
-"""What run_all.sh does once the environment stands: execute the notebooks, keep what they made only if all succeeded.
+"""What run_all.sh runs once the environment stands: execute the notebooks, and keep the results if all succeed.
 
     python -m tts.companion.runner [--profile NAME] [--only 01,03] [--set NAME=VALUE]
 
-Each notebook runs in a fresh kernel of this very Python, in build/PROFILE/. A run with the parameters of the committed
-cells ends with the executed notebooks copied to notebooks/ and their figures to figures/; a run with any other
-parameters leaves its notebooks in the build folder and its figures in figures/full/ or figures/local/. The full grid is
-hours of work, so figures/full/runs.csv says when, where and with which parameters each notebook ran last.
+Each notebook runs in a fresh kernel of this Python, in build/PROFILE/. After a run with the parameters of the committed
+cells, the executed notebooks are copied to notebooks/ and their figures to figures/. A run with any other parameters
+leaves its notebooks in the build folder and copies its figures to figures/full/ or figures/local/. The full grid takes
+hours, so figures/full/runs.csv records when, where and with which parameters each notebook last ran.
 """
 
 from __future__ import annotations
@@ -22,26 +22,28 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tts.companion.parameters import (
+    OLD_NAMES,
     Parameters,
     figures_subfolder,
     fits,
     load_profile,
-    new_names,
     repository,
     store_folder,
 )
 from tts.errors import InputError
-from tts.models.host import temporary_directory
+from tts.models.host import stop_hosts, temporary_directory
+from tts.results.store import Store
 
-# `nbstripout --keep-output --keep-count --drop-output-type stream:stderr`: what differs from run to run goes.
+# Metadata that differs from run to run.
 VOLATILE = (
     "metadata.papermill",
     "metadata.language_info.version",
@@ -52,8 +54,10 @@ VOLATILE = (
     "cell.metadata.ExecuteTime",
 )
 
+KEPT = "what is stored is kept"
 ENGINE_LOGS = Path("build") / "engines"
-KERNEL_START = 600  # seconds that a kernel may take to start: packages may lie on a slow network disk
+KERNEL_START = 600  # seconds that a kernel may take to start: on a busy network disk the imports take minutes
+KERNEL_NOTICE = 30  # seconds after which a line says what is waited for
 
 
 @dataclass(frozen=True)
@@ -68,11 +72,11 @@ class Parameter:
 
 @dataclass
 class Job:
-    """One notebook of a run, and what became of it."""
+    """One notebook of a run, and its results."""
 
     source: Path
-    parameters: Parameters  # what is injected: only what differs from the cell
-    destination: str  # of its figures under figures/: "" for the committed run, "full" or "local"
+    parameters: Parameters  # those to inject: only the ones that differ from the cell
+    destination: str  # the folder of its figures below figures/: "" for the committed run, "full" or "local"
     built: Path
     figures: Path
     seconds: float = 0.0
@@ -85,24 +89,22 @@ class Job:
 
 
 class NotebookFailedError(RuntimeError):
-    """A notebook did not run to its end; the message says where and why, for the terminal."""
+    """A notebook failed. The message, for the terminal, says where and why."""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the notebooks; the exit status is 0, 1 (a notebook failed), 2 (bad parameters) or 130 (interrupted)."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tts.companion.runner", description="Execute the notebooks in order."
-    )
+    parser = argparse.ArgumentParser(prog="python -m tts.companion.runner", description="Execute the notebooks.")
     parser.add_argument("--profile", default="default", help="a file of notebooks/profiles, without .yaml")
-    parser.add_argument("--only", default="", metavar="NN", help="these notebooks alone, by number: 01,03")
+    parser.add_argument("--only", default="", metavar="NN", help="only these notebooks, by number: 01,03")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="one parameter in place of the profile's"
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="set one parameter, whatever the profile says"
     )
     options = parser.parse_args(argv)
     root = repository()
     if root is None:
-        parser.error("tts is not in its repository: clone it and use ./run_all.sh")
-    os.chdir(root)  # papermill takes braces in a path for a format: relative paths have none of ours
+        parser.error("the tts that is installed lies outside its repository: clone it and use ./run_all.sh")
+    os.chdir(root)  # papermill reads a path as a format string, and a relative path has none of the user's braces
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     for name in ("PYTHONHOME", "PYTHONSTARTUP", "MPLBACKEND", "MATPLOTLIBRC"):  # the caller's have no say in figures
         os.environ.pop(name, None)
@@ -119,35 +121,29 @@ def main(argv: list[str] | None = None) -> int:
     except NotebookFailedError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
-    except OSError as error:  # no space, no permission: what Python says names the file
-        print(
-            f"\nrun_all: {error}: make room or give access, then run it again; what is stored is kept", file=sys.stderr
-        )
+    except OSError as error:  # no space or no permission: the error names the file
+        print(f"\nrun_all: {error}: free some space or give access and run it again; {KEPT}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(
-            "\nrun_all: interrupted, nothing was copied; what is stored is kept: run it again to go on", file=sys.stderr
-        )
+        print(f"\nrun_all: interrupted, nothing was copied; {KEPT}: run it again to go on", file=sys.stderr)
         return 130
     print(summary(jobs, figures, _stores(jobs)))
     return 0
 
 
 def read_parameters(notebook: Path) -> dict[str, Parameter]:
-    """The parameters of a notebook's cell tagged `parameters`, checked to be what papermill can inject and inspect."""
+    """The parameters of a notebook's cell tagged `parameters`, checked: papermill can inject them."""
     import nbformat
     import papermill
 
     nodes = nbformat.read(notebook, as_version=4)
     tagged = [cell for cell in nodes.cells if "parameters" in cell.metadata.get("tags", [])]
     if any("injected-parameters" in cell.metadata.get("tags", []) for cell in nodes.cells):
-        raise InputError(
-            f"{notebook.name} has a cell `injected-parameters`, it overrides what you edit: delete that cell"
-        )
+        raise InputError(f"{notebook.name} has a cell `injected-parameters`, which overrides your edits: delete it")
     if not tagged:
         return {}
-    logging.getLogger("papermill").setLevel(logging.ERROR)
-    found = papermill.inspect_notebook(nodes)  # a path would be taken for a format
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # its errors are raised too
+    found = papermill.inspect_notebook(nodes)  # given a path, papermill would read it as a format string
     where = f"{notebook.name}, parameters cell"
     parameters = {}
     try:
@@ -155,30 +151,30 @@ def read_parameters(notebook: Path) -> dict[str, Parameter]:
     except SyntaxError as error:
         raise InputError(f"{where}: {error.msg} in line {error.lineno}: {error.text}") from None
     for statement in statements:
-        line = ast.unparse(statement)
-        name = getattr(getattr(statement, "target", None), "id", None)
         try:
-            value = ast.literal_eval(statement.value) if isinstance(statement, ast.AnnAssign) else None
-        except ValueError:
-            name = None
-        if name is None or name not in found or found[name]["inferred_type_name"] == "None":
-            raise InputError(f"{where}: {line!r} is no parameter: write one `name: type = literal  # help` a line")
-        parameters[name] = Parameter(name, found[name]["inferred_type_name"], value, found[name]["help"])
-        _check_type(parameters[name], value, where=where)
+            name, value, annotation = statement.target.id, statement.value, ast.unparse(statement.annotation)
+            parameters[name] = Parameter(name, annotation, ast.literal_eval(value), found[name]["help"])
+        except (AttributeError, KeyError, ValueError):
+            line = ast.unparse(statement)
+            raise InputError(
+                f"{where}: {line!r} is no parameter: write one `name: type = literal  # help` a line"
+            ) from None
+        _check_type(parameters[name], parameters[name].value, where=where)
     return parameters
 
 
 def plan(*, profile: str, only: str = "", changes: Sequence[str] = ()) -> list[Job]:
-    """Which notebooks run with what, everything checked that can be checked before a kernel starts.
+    """The notebooks to run, each with its parameters; all that can be checked before a kernel starts is checked.
 
-    changes: "name=value" each, the value as YAML; they take the place of the profile's.
+    changes: "name=value" each, the value as YAML; they override the profile.
     """
-    asked = _read_changes(changes)
-    profiled = load_profile(profile)
     sources = sorted(Path("notebooks").glob("[0-9][0-9]_*.ipynb"))
     if not sources:
         raise InputError("there is no notebook notebooks/NN_name.ipynb")
     cells = {source: read_parameters(source) for source in sources}
+    names = {name for cell in cells.values() for name in cell}
+    asked = _read_changes(changes, names)
+    profiled = _current_names(f"profile {profile}", load_profile(profile), names)
     _check_profile(f"profile {profile}", profiled, cells)
     _check_profile("--set", asked, cells)
     numbers = [number.strip().zfill(2) for number in only.split(",") if number.strip()]
@@ -192,7 +188,7 @@ def plan(*, profile: str, only: str = "", changes: Sequence[str] = ()) -> list[J
         if numbers and source.name[:2] not in numbers:
             continue
         cell = {name: parameter.value for name, parameter in cells[source].items()}
-        # In the default profile the cell rules: a reader's edit of it is a run of its own.
+        # In the default profile the cell decides, so that a reader's edit of it takes effect.
         wanted = ({} if profile == "default" else profiled) | asked
         injected = {name: value for name, value in wanted.items() if name in cell and cell[name] != value}
         jobs.append(
@@ -207,20 +203,32 @@ def plan(*, profile: str, only: str = "", changes: Sequence[str] = ()) -> list[J
     return jobs
 
 
-def _read_changes(changes: Sequence[str]) -> Parameters:
+def _read_changes(changes: Sequence[str], names: Container[str]) -> Parameters:
     import yaml
 
-    known = load_profile("default") if changes else {}
-    found = {}
     for change in changes:
-        name, equals, value = change.partition("=")
-        if not equals or not name:
+        if not re.match("[^=]+=", change):
             raise InputError(f"--set {change}: give name=value, such as n_max=128")
+    asked = _current_names("--set", dict(change.split("=", 1) for change in changes), names)
+    known = load_profile("default") if asked else {}
+    for name, value in asked.items():
         try:
-            found[name] = value if isinstance(known.get(name), str) else yaml.safe_load(value)
+            asked[name] = value if isinstance(known.get(name), str) else yaml.safe_load(value)
         except yaml.YAMLError:
-            raise InputError(f"--set {change}: {value!r} can't be read, give such as {known.get(name)!r}") from None
-    return new_names(found, where="--set")
+            example = f"{name}={known.get(name)}"
+            raise InputError(f"--set {name}={value}: the value can't be read, give one such as {example}") from None
+    return asked
+
+
+def _current_names(where: str, changes: Parameters, names: Container[str]) -> Parameters:
+    """changes, with each old name of a parameter replaced and a line on stderr about it."""
+    for old, new in OLD_NAMES.items():
+        if old in changes and old not in names:
+            if new in changes:
+                raise InputError(f"{where}: {old} is the old name of {new}, and both are given: remove {old}")
+            print(f"run_all: {where}: the parameter {old} is now called {new}", file=sys.stderr)
+            changes[new] = changes.pop(old)
+    return changes
 
 
 def _check_profile(where: str, changes: Mapping[str, object], cells: Mapping[Path, Mapping[str, Parameter]]) -> None:
@@ -237,53 +245,53 @@ def _check_profile(where: str, changes: Mapping[str, object], cells: Mapping[Pat
 def _check_type(parameter: Parameter, value: object, *, where: str) -> None:
     if not fits(value, parameter.type):
         about = f" ({parameter.help})" if parameter.help else ""
-        raise InputError(f"{where}: {parameter.name} is {value!r}, give a {parameter.type}{about}")
+        raise InputError(f"{where}: {parameter.name} is {value!r}, but its type is {parameter.type}{about}")
 
 
 @contextmanager
 def environment(root: Path) -> Iterator[None]:
-    """What the kernels run in: this Python, this tree, nobody's start-up files; at the end the engines are stopped."""
-    with tempfile.TemporaryDirectory(prefix="tts-", dir=temporary_directory()) as scratch:  # sockets lie in it
-        kernel = Path(scratch) / "kernels" / "python3"
+    """What kernels run in: this Python, this repository, no settings of the user. Engines are stopped at the end."""
+    before = dict(os.environ)
+    with tempfile.TemporaryDirectory(prefix="tts-", dir=temporary_directory()) as scratch:
+        folder = Path(scratch)
+        kernel = folder / "kernels" / "python3"
         kernel.mkdir(parents=True)
-        argv = [sys.executable, "-m", "ipykernel_launcher", "--log-level=CRITICAL", "-f", "{connection_file}"]
         about = {
+            "argv": [sys.executable, "-m", "ipykernel_launcher", "--log-level=CRITICAL", "-f", "{connection_file}"],
             "display_name": "Python 3 (ipykernel)",
             "language": "python",
             "metadata": {"supported_encryption": ["curve"]},
         }
-        (kernel / "kernel.json").write_text(json.dumps({"argv": argv, **about}))
-        ours = {
+        (kernel / "kernel.json").write_text(json.dumps(about))
+        (folder / "matplotlibrc").touch()
+        os.environ |= {
             "JUPYTER_PATH": scratch,
-            "IPYTHONDIR": str(Path(scratch) / "ipython"),
+            "JUPYTER_DATA_DIR": scratch,
+            "IPYTHONDIR": str(folder / "ipython"),
+            "MATPLOTLIBRC": str(folder / "matplotlibrc"),
+            "MPLBACKEND": "module://matplotlib_inline.backend_inline",
             "PYTHONPATH": str(root),
-            # tqdm asks for a widget that no saved notebook could show
-            "PYTHONWARNINGS": "ignore:IProgress not found",
-            "TTS_ENGINES": os.environ.get("TTS_ENGINES") or str(Path(scratch) / "engines"),
+            "PYTHONSTARTUP": "",  # IPython would run it
+            "PYTHONWARNINGS": "ignore:IProgress not found",  # tqdm asks for a widget that no saved notebook could show
+            "TTS_ENGINES": before.get("TTS_ENGINES") or str(folder / "engines"),
         }
-        before = {name: os.environ.get(name) for name in ours}
-        os.environ.update(ours)
+        engines = Path(os.environ["TTS_ENGINES"])
         try:
             yield
         except BaseException:
-            for log in Path(os.environ["TTS_ENGINES"]).glob("*.log"):  # messages name them, and they'd go with scratch
+            for log in engines.glob("*.log"):  # messages name them, and they would go with the temporary folder
                 (root / ENGINE_LOGS).mkdir(parents=True, exist_ok=True)
                 shutil.copy(log, root / ENGINE_LOGS)
             raise
         finally:
-            if not before["TTS_ENGINES"]:
-                _stop_engines()
-            for name, value in before.items():
-                os.environ.pop(name) if value is None else os.environ.update({name: value})
-
-
-def _stop_engines() -> None:
-    if Path(os.environ["TTS_ENGINES"]).exists():  # made by the first host
-        subprocess.run([sys.executable, "-m", "tts.models.host", "stop"], check=False, timeout=60)
+            if not before.get("TTS_ENGINES") and engines.exists():  # the first host makes the folder
+                stop_hosts()
+            os.environ.clear()
+            os.environ.update(before)
 
 
 def execute(job: Job) -> None:
-    """Run one notebook into the build folder, showing what it writes to stderr (its progress) as it comes."""
+    """Run one notebook into the build folder, showing its stderr (its progress) as it comes."""
     import papermill
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
@@ -293,6 +301,9 @@ def execute(job: Job) -> None:
     job.built.unlink(missing_ok=True)
     os.environ["TTS_FIGURES"] = str(job.figures.resolve())
     print(f"== {job.name}", flush=True)
+    notice = f"   waiting for the kernel to start ({sys.executable} -m ipykernel_launcher), {KERNEL_START} s at most"
+    waiting = threading.Timer(KERNEL_NOTICE, print, [notice], {"file": sys.stderr, "flush": True})
+    waiting.start()
     started = time.monotonic()
     try:
         papermill.execute_notebook(
@@ -301,18 +312,20 @@ def execute(job: Job) -> None:
             parameters=job.parameters,
             kernel_name="python3",
             cwd="notebooks",
-            start_timeout=KERNEL_START,
             progress_bar=sys.stderr.isatty(),
             stderr_file=sys.stderr,
+            start_timeout=KERNEL_START,
+            on_notebook_start=lambda **_: waiting.cancel(),
         )
     except PapermillExecutionError as error:
         raise NotebookFailedError(_failure(job, error.exec_count, error.source, error.traceback)) from None
     except DeadKernelError:
         raise NotebookFailedError(_failure(job, None, "", ["the kernel died: out of memory, perhaps?"])) from None
-    except RuntimeError as error:  # it never answered
-        why = [f"the kernel did not start: {error}", f"does `{sys.executable} -m ipykernel_launcher --version` work?"]
-        raise NotebookFailedError(_failure(job, None, "", why)) from None
+    except RuntimeError as error:  # jupyter_client's, while the kernel starts
+        why = f"the kernel did not start ({error}): read what it wrote above; if .venv is damaged, remove it"
+        raise NotebookFailedError(_failure(job, None, "", [why])) from None
     finally:
+        waiting.cancel()
         job.seconds = time.monotonic() - started
     job.slowest = _cell_times(job)
     print(f"   {job.name}: {job.seconds:.1f} s", flush=True)
@@ -327,9 +340,9 @@ def _failure(job: Job, number: int | None, source: str, traceback: list[str]) ->
             f"run_all: {job.source} failed" + (f" in cell [{number}]:" if number else ":"),
             *(f"    | {line}" for line in shown),
             *(f"    {line}" for line in plain[-8:]),
-            f"The notebook up to there: {job.built}"
+            f"The notebook up to that cell: {job.built}"
             + (f"; the engines' logs: {ENGINE_LOGS}" if any(Path(os.environ["TTS_ENGINES"]).glob("*.log")) else ""),
-            "Nothing was copied to notebooks/ or figures/. What is stored is kept: run it again to go on.",
+            f"Nothing was copied to notebooks/ or figures/; {KEPT}: run it again to go on.",
         ]
     )
 
@@ -347,7 +360,7 @@ def _cell_times(job: Job) -> list[tuple[float, str]]:
 
 
 def canonical(notebook: Path) -> str:
-    """The executed notebook as it is committed: outputs and counts stay, times, versions and stderr go."""
+    """An executed notebook as it is committed: with outputs and counts, without times, versions and stderr."""
     import nbformat
     from nbstripout import strip_output
 
@@ -363,24 +376,24 @@ def canonical(notebook: Path) -> str:
         for number, output in enumerate(cell.get("outputs", [])):
             for mime, text in output.get("data", {}).items():
                 if mime in ("text/plain", "text/html"):
-                    # pandas draws a random id for each styled table, and an address is in its plain form
+                    # pandas gives each styled table a random id, and its plain form an address
                     text = re.sub(r"\bT_[0-9a-f]{5}(?![0-9a-f])", f"T_{cell.id}_{number}", text)
                     output["data"][mime] = re.sub(r" at 0x[0-9a-f]+>", ">", text)
     return nbformat.writes(nodes).rstrip("\n") + "\n"
 
 
 def keep(jobs: list[Job]) -> dict[str, int]:
-    """Copy what the run made to where it belongs, and make the gallery pages; returns figures by notebook."""
+    """Copy the results of a run to their places and make the gallery pages; returns the figures by notebook."""
     from tts.companion.ledger_table import update_readme
     from tts.plots.saving import gallery
 
     made: dict[Path, Path] = {}  # target -> what the run built
     for job in jobs:
-        # A notebook that follows its parameters writes to the subfolder that they ask for; nothing else is copied.
+        # Only from the subfolder that the notebook's parameters ask for.
         for path in sorted((job.figures / job.destination).glob("*.*")):
             target = Path("figures") / job.destination / path.name
             if target in made:
-                raise NotebookFailedError(f"run_all: {made[target]} and {path} are both {target}: rename one")
+                raise NotebookFailedError(f"run_all: {made[target]} and {path} would both be {target}: rename one")
             made[target] = path
     for target, path in made.items():
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -399,7 +412,7 @@ def keep(jobs: list[Job]) -> dict[str, int]:
 
 
 def note_runs(folder: Path, jobs: Sequence[Job]) -> None:
-    """Write down in folder/runs.csv how each notebook was run, one row each; rows of other notebooks stay."""
+    """Record in folder/runs.csv how each notebook was run, one row each. Rows of other notebooks stay."""
     import pandas as pd
 
     file = folder / "runs.csv"
@@ -423,13 +436,16 @@ def note_runs(folder: Path, jobs: Sequence[Job]) -> None:
 
 
 def device() -> str:
-    """What the engines run on here: the GPU if there is one, else the CPU, with its name."""
-    try:
-        command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-        names = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\n")
-        return " + ".join(name.strip() for name in names if name.strip())
-    except (OSError, subprocess.CalledProcessError):
-        pass
+    """What the engines run on here: the names of the GPUs if there are any, else that of the CPU."""
+    from tts.models.open import has_gpu
+
+    if has_gpu():
+        try:
+            command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+            names = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\n")
+            return " + ".join(name.strip() for name in names if name.strip())
+        except (OSError, subprocess.CalledProcessError):
+            pass
     try:
         named = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
     except OSError:
@@ -438,14 +454,12 @@ def device() -> str:
 
 
 def _stored_seconds(folder: Path) -> float:
-    """Engines' working time on record in a store (tts.results.collect writes it); runs beside each other add up."""
-    from tts.results.store import Store
-
+    """The engines' working time that a store has on record (tts.results.collect); concurrent runs add up."""
     return sum(record.get("seconds", 0.0) for record in Store(folder).table("usage", {}).read().values())
 
 
 def summary(jobs: list[Job], figures: Mapping[str, int], stores: list[Path]) -> str:
-    """The table that a run ends with."""
+    """The table that ends a run."""
     width = max(len(job.name) for job in jobs)
     lines = [f"\n{'notebook':<{width}}  seconds  figures  written to"]
     for job in jobs:
@@ -455,9 +469,9 @@ def summary(jobs: list[Job], figures: Mapping[str, int], stores: list[Path]) -> 
     lines.append(f"{'all':<{width}}  {total:7.1f}  {sum(figures.values()):7d}")
     slowest = sorted((item for job in jobs for item in job.slowest), reverse=True)[:3]
     lines += ["most of the time went to", *(f"  {seconds:7.1f} s  {cell[:100]}" for seconds, cell in slowest)]
-    lines += [f"store: {_size(folder)} in {folder}" for folder in stores]
+    lines += [f"store: {Store(folder).bytes() / 1e6:.1f} MB in {folder}" for folder in stores]
     if any(job.destination for job in jobs):
-        lines.append(f"other parameters than the committed ones: executed notebooks stay in {jobs[0].built.parent}/")
+        lines.append(f"the parameters are not the committed ones: the notebooks stay in {jobs[0].built.parent}/")
     return "\n".join(lines)
 
 
@@ -467,11 +481,6 @@ def _stores(jobs: list[Job]) -> list[Path]:
         cell = {name: parameter.value for name, parameter in read_parameters(job.source).items()} | job.parameters
         values.add(str(cell.get("store", "store")))
     return sorted({store_folder(value) for value in values})
-
-
-def _size(folder: Path) -> str:
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return f"{size / 1e6:.1f} MB"
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from tts.errors import InputError
+from tts.errors import InputError, first_line
 from tts.models.config import read_setting
 
 LLAMA_KIND = ("llama", "mistral", "qwen2", "qwen3")  # model_type: grouped queries, a gated MLP of three matrices
@@ -16,14 +16,14 @@ class Size:
     """The numbers of a decoder that its FLOPs follow from."""
 
     weights: int  # of the matrices in all layers; embeddings are looked up, not multiplied
-    head: int  # of the matrix that makes logits, also where it is tied to the embeddings
+    head: int  # of the matrix that makes logits, even if it is tied to the embeddings
     attention: int  # layers x heads x size of a head
 
     @classmethod
     def of(cls, config: Mapping[str, object]) -> Size:
-        """From a config.json of the Llama kind (LLAMA_KIND); InputError for another: see count_size.
+        """From a config.json of LLAMA_KIND. Raises InputError for any other: see count_size.
 
-        Keys alone don't tell: GPT-NeoX has them all, and no gate in its MLP.
+        The names of the settings don't tell the kind: GPT-NeoX has them all, but no gate in its MLP.
         """
         kind = (config.get("text_config") or config).get("model_type")
         if kind not in LLAMA_KIND:
@@ -36,7 +36,7 @@ class Size:
         return cls(layers * layer, width * words, layers * heads * size)
 
     def flops(self, new: int, past: int = 0, *, logits: int = 0) -> int:
-        """FLOPs to read `new` tokens that follow `past` known ones, with logits over the vocabulary at some of them."""
+        """FLOPs to read `new` tokens after `past` known ones and to make logits over the vocabulary at some of them."""
         return self._flops(new, attended(new, past), logits)
 
     def _flops(self, tokens: int, pairs: int, logits: int) -> int:
@@ -44,15 +44,15 @@ class Size:
 
 
 def attended(new: int, past: int = 0) -> int:
-    """How many (token, token it sees) pairs `new` tokens after `past` make: each sees all before it and itself."""
+    """The number of pairs (token, token it sees) of `new` tokens after `past`: each sees itself and all before it."""
     return new * past + new * (new + 1) // 2
 
 
 def count_size(config: Mapping[str, object]) -> Size:
-    """The size of a config.json's model: its matrices, and what torch's own counter adds for the attention of a token.
+    """The size of any model, from the matrices that transformers builds for config.json and from torch's FLOP counter.
 
     Raises InputError for an architecture that transformers does not have as a causal language model, and for a mixture
-    of experts, of whose weights each token meets another part.
+    of experts, where each token uses a different part of the weights.
     """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -62,22 +62,22 @@ def count_size(config: Mapping[str, object]) -> Size:
         with torch.device("meta"):  # shapes only: nothing is allocated, nothing computed
             model = AutoModelForCausalLM.from_config(
                 AutoConfig.for_model(**config),
-                attn_implementation="eager",  # of the fused one the counter sees nothing
-                dtype=torch.float32,  # another one would be the default of all threads for as long as this takes
+                attn_implementation="eager",  # the counter doesn't see the fused one
+                dtype=torch.float32,  # any other would be the default of all threads meanwhile
             )
         with torch.no_grad(), FlopCounterMode(display=False) as counted:
             model(torch.zeros(1, 1, dtype=torch.long, device="meta"))
-    except Exception as error:  # every architecture fails in its own way, and no run shall end for want of FLOPs
-        line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"FLOPs aren't known of model_type {config.get('model_type')!r}: {line}") from None
+    except Exception as error:  # architectures fail in many ways, and no run may end because FLOPs are unknown
+        kind = config.get("model_type")
+        raise InputError(f"the FLOPs of model_type {kind!r} are unknown: {first_line(error)}") from None
     if any(weights.dim() > 2 for weights in model.parameters()):
         raise InputError(
-            f"FLOPs aren't known of model_type {config['model_type']!r}: its weights are no plain matrices"
+            f"the FLOPs of model_type {config['model_type']!r} are unknown: its weights are not plain matrices"
         )
 
     head = model.get_output_embeddings()
     parts = [part for part in model.modules() if part is not head and not isinstance(part, torch.nn.Embedding)]
     matrices = [weights for part in parts for weights in part.parameters(recurse=False) if weights.dim() == 2]
     size = Size(sum(matrix.numel() for matrix in matrices), head.weight.numel(), attention=0)
-    # What a token that sees itself alone costs beyond the matrices is its attention.
+    # The rest of the FLOPs of a token that sees only itself is its attention.
     return replace(size, attention=(counted.get_total_flops() - size.flops(1, logits=1)) // 4)

@@ -44,8 +44,8 @@ def load_head(checkpoint: Checkpoint, prm_format: Format, *, dtype: str, check_p
 class _Answers:
     """The probability of the good answer against the bad one, by the language model's own logits.
 
-    An architecture may scale its logits or cap them, so its own forward pass makes them. Only the matrix at its end is
-    replaced, by one that has the rows of the two answers and reads the score positions alone.
+    An architecture may scale or cap its logits, so its own forward pass makes them. Its last matrix is replaced by one
+    that has only the rows of the two answers and reads only the score positions.
     """
 
     def __init__(self, checkpoint: Checkpoint, prm_format: Format, dtype: str, check_policy: bool) -> None:
@@ -54,7 +54,7 @@ class _Answers:
         self._model = load_model(checkpoint, dtype)
         self.device = self._model.device
         self._answers = [prm_format.head.good, prm_format.head.bad]
-        # Try the replacement on one dialogue; an architecture that it doesn't suit makes all logits, every time.
+        # Try the replacement on one solution. If it changes the logits, the model makes those of all tokens every time.
         layout = prm_format.layout("What is 1 + 1?", ["1 + 1 = 2"])
         ids = torch.tensor([layout.ids], device=self.device)
         self._at = torch.zeros(1, dtype=torch.long), torch.tensor(layout.positions)
@@ -63,11 +63,10 @@ class _Answers:
             logits = self._model(input_ids=ids, use_cache=False).logits[self._at].double()
             if check_policy:
                 check_mass(checkpoint, logits.softmax(-1)[:, self._answers].sum().item())
-            self._is_narrow = True
             try:
                 self._model.set_output_embeddings(self._narrow(whole))
                 narrow = self._model(input_ids=ids, use_cache=False).logits[0].double()
-                # With bfloat16 the order of a sum moves it by 1 in 256.
+                # in bfloat16, rounding alone moves a logit by 1 in 256
                 self._is_narrow = torch.allclose(narrow, logits[:, self._answers], rtol=0.02, atol=0.02, equal_nan=True)
             except Exception:
                 self._is_narrow = False
@@ -75,7 +74,7 @@ class _Answers:
                 self._model.set_output_embeddings(whole)
 
     def _narrow(self, whole):
-        """The layer that stands in for `whole`, from hidden states [rows, tokens, width] to logits [1, n, 2]."""
+        """The layer that replaces `whole`: from hidden states [rows, tokens, width] to logits [1, n, 2]."""
         from torch import nn
 
         layer = nn.Linear(*whole.weight.shape[::-1], bias=whole.bias is not None, device="meta")
@@ -96,12 +95,12 @@ class _Answers:
 class _Beside:
     """A head beside the language model's: two classes, or one value.
 
-    The models come with code of their own. Below the head they are plain ones, and the head is these few lines.
+    These models come with code of their own, which is not run: below the head they are plain ones.
     """
 
     def __init__(self, checkpoint: Checkpoint, prm_format: Format, dtype: str) -> None:
         names = _CLASSES if prm_format.head == "classes" else _VALUE
-        with _without_warnings():  # of the head's tensors, which the model below it has no place for
+        with _without_warnings():  # about the head's tensors, which the model below it does not use
             self._model = load_model(checkpoint, dtype, head=False)
         self.device = self._model.device
         found = _read_tensors(checkpoint.download(), names)

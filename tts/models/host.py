@@ -1,18 +1,18 @@
-"""The process that runs vLLM for every notebook and script that asks: started once, shared, exits when idle.
+"""The host: one process that runs vLLM for all notebooks and scripts of a user, and exits when idle.
 
     python -m tts.models.host list     the running hosts
-    python -m tts.models.host stop     end them all
+    python -m tts.models.host stop     stop them all
 
-A client (tts.models.vllm) starts a host in a session of its own, so an interrupt of a notebook never reaches it, and
-talks to it over a Unix socket in a directory that only the user may enter. vLLM runs inside the host itself (no engine
-process of its own): one import instead of three makes the start three times faster, a step costs no messages between
-processes, and when vLLM dies the host dies with it and takes nothing else along.
+A client (tts.models.vllm) starts the host in a session of its own, so that an interrupt of a notebook never reaches it,
+and talks to it over a Unix socket in a folder that only the user may enter. vLLM runs inside the host process, without
+an engine process of its own: it starts three times faster (one import instead of three), and a step costs no messages
+between processes. If vLLM dies, the host dies with it and nothing else does.
 
 Messages are msgpack arrays behind a 4-byte length; a frame carries all messages of one tick of the event loop:
     client to host   [id, kind, argument…]     kinds: "sample", "score", "abort", "status"
     host to client   [id, error or null, result]
-A host ends when no client was connected for TTS_ENGINE_IDLE seconds (60), on SIGTERM, or when vLLM fails. Whoever
-starts or runs the host holds the lock on its lock file: a free lock means that no host is running.
+A host ends when no client has been connected for TTS_ENGINE_IDLE seconds (60), on SIGTERM, or when vLLM fails. Whoever
+starts or runs a host holds a lock on its lock file: a free lock means that no host is running.
 """
 
 from __future__ import annotations
@@ -35,14 +35,25 @@ import msgspec
 
 from tts.errors import InputError
 
-PROTOCOL = 2  # part of a host's key: a client never meets a host that speaks otherwise
+PROTOCOL = 2  # part of a host's key, so a client never meets a host with another protocol
 _pack, _unpack = msgspec.msgpack.encode, msgspec.msgpack.decode
 
 
+SOCKET_FOLDER = 80  # the longest path, in bytes, of a folder for sockets: a socket's own path has 103 (macOS) to 107
+
+
+def temporary_directory() -> Path:
+    """A temporary folder whose path leaves room for a socket's: the usual one, or /tmp where that is too long."""
+    usual = Path(tempfile.gettempdir())
+    return usual if len(os.fsencode(usual)) <= SOCKET_FOLDER - 30 else Path("/tmp")
+
+
 def runtime_directory() -> Path:
-    """Where hosts keep sockets, locks and logs: $TTS_ENGINES, or a directory of the user's below the temporary one."""
+    """The folder of the hosts' sockets, locks and logs: $TTS_ENGINES, or one of the user's in temporary_directory()."""
     named = os.environ.get("TTS_ENGINES")
     path = Path(named).absolute() if named else temporary_directory() / f"tts-engines-{os.getuid()}"
+    if len(os.fsencode(path)) > SOCKET_FOLDER:
+        raise InputError(f"TTS_ENGINES: {path} is too long for a socket's path: name a shorter directory")
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -51,15 +62,7 @@ def runtime_directory() -> Path:
         ) from None
     if path.stat().st_uid != os.getuid() or path.stat().st_mode & 0o077:
         raise InputError(f"TTS_ENGINES: {path} is open to other users: chmod 700 it, or name another directory")
-    if len(str(path)) > 80:  # a Unix socket's path has 107 bytes
-        raise InputError(f"TTS_ENGINES: {path} is too long for a socket's path: name a shorter directory")
     return path
-
-
-def temporary_directory() -> Path:
-    """The temporary directory, or /tmp where that one's path is too long for a socket, as a batch job's may be."""
-    folder = Path(tempfile.gettempdir())
-    return folder if len(str(folder)) <= 40 else Path("/tmp")
 
 
 def encode_frame(messages: list) -> bytes:
@@ -81,7 +84,7 @@ class Outbox:
         self._messages: list = []
 
     def send(self, message: list) -> None:
-        """Write message with the others of this tick."""
+        """Send message in one frame with the others of this tick."""
         if not self._messages:
             asyncio.get_running_loop().call_soon(self._flush)
         self._messages.append(message)
@@ -93,7 +96,7 @@ class Outbox:
 
 
 class Engine(threading.Thread):
-    """vLLM's engine, stepped in a thread of its own for as long as requests are waiting."""
+    """vLLM's engine in a thread of its own, which steps it while there are requests."""
 
     def __init__(self, settings: dict, deliver: Callable[[list], None]) -> None:
         super().__init__(daemon=True)
@@ -103,11 +106,11 @@ class Engine(threading.Thread):
         self.served = 0
 
     def put(self, request_id: str, kind: str, arguments: list) -> None:
-        """Queue a request, or the "abort" of one; from any thread."""
+        """Queue a request, or the "abort" of one. Any thread may call this."""
         self._inbox.put((request_id, kind, arguments))
 
     def run(self) -> None:
-        """The thread; an error of vLLM's ends the whole process."""
+        """The thread's loop. An error in vLLM ends the whole process."""
         try:
             while True:
                 self._step()
@@ -115,7 +118,7 @@ class Engine(threading.Thread):
             import traceback
 
             traceback.print_exc()
-            os._exit(1)  # clients see the connection end; nothing is left to clean up
+            os._exit(1)  # clients see the connection close; there is nothing to clean up
 
     def _step(self) -> None:
         done = []
@@ -127,7 +130,7 @@ class Engine(threading.Thread):
             try:
                 prompt, params = REQUESTS[kind][0](*arguments)
                 self._engine.add_request(request_id, {"type": "token", "prompt_token_ids": prompt}, params)
-            except Exception as error:  # this request is wrong; the others are not
+            except Exception as error:  # only this request is wrong
                 done.append((request_id, f"{type(error).__name__}: {error}", None))
                 break
         for output in self._engine.step() if self._engine.has_unfinished_requests() else ():
@@ -185,11 +188,11 @@ def _score_request(prefix, good, bad):
 
 
 def _score_result(output) -> list:
-    values = output.outputs[0].logprobs[0]  # of the two asked for and of the sampled token
+    values = output.outputs[0].logprobs[0]  # of the two tokens asked for, and of the sampled one
     return [{number: value.logprob for number, value in values.items()}, output.num_cached_tokens or 0]
 
 
-# kind -> (arguments to (prompt ids, SamplingParams), vLLM's finished output to the message's result)
+# kind -> (from the arguments to (prompt ids, SamplingParams), from vLLM's finished output to the result)
 REQUESTS = {"sample": (_sample_request, _sample_result), "score": (_score_request, _score_result)}
 
 
@@ -204,7 +207,7 @@ class Host:
         self._last_seen = time.monotonic()
 
     async def serve(self) -> None:
-        """Start the engine, then serve until SIGTERM or until nobody has been connected for long enough."""
+        """Start the engine, then serve until SIGTERM, or until no client has been connected for the idle time."""
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
         self._engine = Engine(self._spec["settings"], lambda done: loop.call_soon_threadsafe(self._answer, done))
@@ -256,14 +259,14 @@ class Host:
         return {
             "pid": os.getpid(),
             "model": self._spec["name"],
-            "clients": len(self._clients) - 1,  # but for the one that asks
+            "clients": len(self._clients) - 1,  # without the one that asks
             "waiting": len(self._waiting),
             "served": self._engine.served,
         }
 
 
 def run_host(spec_file: Path) -> None:
-    """Be the host that spec_file describes, until it ends. Ends the process."""
+    """Run the host that spec_file describes until it ends, then exit."""
     spec = json.loads(spec_file.read_text())
     socket = spec_file.with_suffix(".sock")
     socket.unlink(missing_ok=True)
@@ -276,7 +279,7 @@ def run_host(spec_file: Path) -> None:
         line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
         spec_file.with_suffix(".error").write_text(f"{type(error).__name__}: {line}"[:500])
         os._exit(1)
-    os._exit(0)  # vLLM's threads and atexit hooks have nothing to add
+    os._exit(0)  # without waiting for vLLM's threads and atexit hooks
 
 
 def running_hosts() -> list[tuple[Path, int]]:
@@ -289,7 +292,7 @@ def running_hosts() -> list[tuple[Path, int]]:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether someone starts or runs the host of this lock file."""
+    """Whether the host of this lock file is starting or running."""
     try:
         with path.open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -301,7 +304,7 @@ def is_locked(path: Path) -> bool:
 
 
 def stop_hosts(*, grace: float = 10.0) -> int:
-    """End every host: SIGTERM, and SIGKILL for the process group of one that is still there after grace seconds."""
+    """Stop every host: SIGTERM, then SIGKILL to the process group of any host still running after grace seconds."""
     hosts = running_hosts()
     for number, kill in ((signal.SIGTERM, os.kill), (signal.SIGKILL, os.killpg)):
         for spec_file, pid in hosts:
@@ -325,7 +328,7 @@ async def _ask_status(socket: Path) -> dict:
 
 
 def main(arguments: list[str]) -> int:
-    """The command line: list, stop, and what a client calls, serve."""
+    """The command line: list, stop, and serve (which clients call)."""
     if arguments[:1] == ["serve"] and len(arguments) == 2:
         run_host(Path(arguments[1]))
     elif arguments == ["stop"]:

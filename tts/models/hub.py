@@ -1,4 +1,4 @@
-"""Models on the Hugging Face hub: which commit a revision is now, and its files. parameter names it in messages."""
+"""Models on the Hugging Face hub. `parameter` is the notebook parameter that messages name."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from tts.errors import InputError
+from tts.errors import InputError, first_line
 
 
 def resolve(name: str, revision: str, *, parameter: str) -> tuple[str, str]:
-    """A hub id and the commit that revision is now; offline, the commit in the local cache."""
+    """(name, the commit that revision is now). Offline it is the commit in the local cache."""
     import huggingface_hub
 
-    if re.fullmatch("[0-9a-f]{40}", revision):  # a commit already: no need to ask
+    if re.fullmatch("[0-9a-f]{40}", revision):  # already a commit
         return name, revision
     try:
         return name, huggingface_hub.HfApi().model_info(name, revision=revision, timeout=20).sha
     except Exception as error:
         problem = _refused(error, revision)
-    if not problem:  # no network, in one of many ways
+    if not problem:  # the network failed
         try:
             cached = huggingface_hub.snapshot_download(
                 name, revision=revision, allow_patterns=["config.json"], local_files_only=True
@@ -31,19 +31,19 @@ def resolve(name: str, revision: str, *, parameter: str) -> tuple[str, str]:
 
 
 def download(name: str, commit: str, patterns: Sequence[str], *, parameter: str) -> Path:
-    """The folder of a hub model with the files that match patterns, fetched where they are not there yet."""
+    """The folder of a hub model with the files that match patterns, which are fetched if they are missing."""
     import huggingface_hub
 
     try:
         return Path(huggingface_hub.snapshot_download(name, revision=commit, allow_patterns=list(patterns)))
     except Exception as error:
-        line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        problem = _refused(error, commit) or f"can't be downloaded ({line}): check the network, or give a directory"
+        failed = f"can't be downloaded ({first_line(error)}): check the network, or give a directory"
+        problem = _refused(error, commit) or failed
         raise InputError(f"{parameter}={name!r} {problem}") from None
 
 
 def _refused(error: Exception, revision: str) -> str:
-    """What to do where the hub answers no; "" where it does not answer."""
+    """What is wrong and what to do if the hub refused; "" if it did not answer."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
     if isinstance(error, GatedRepoError):  # which is a RepositoryNotFoundError

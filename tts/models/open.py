@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -33,20 +34,20 @@ def open_policy(
     max_num_seqs: int = 0,
     gpu_memory_utilization: float = 0.9,
 ) -> Policy:
-    """A policy by name, checked but not loaded: the engine starts at the first sample().
+    """A policy by name. The model is checked but not loaded: the engine starts at the first sample().
 
     model                   the short name of an embedded model, a directory in the hub's format, or a hub id as
                             "owner/name" or "owner/name@revision"
     name                    what figures and records call it; "" for the model's own name
     parameter               the notebook's parameter that names the model, for error messages
     engine                  "vllm", "transformers", or "auto": see choose_engine
-    revision                of a hub id that names none; pinned to the commit that it is now
+    revision                of a hub id that names none; it is pinned to its current commit
     system_prompt           "" for none
     dtype                   "auto" (float32 on a CPU, the weights' own type on a GPU), or one of DTYPES
     max_context             tokens of prompt and completion; 0 for the model's own limit, 4,096 at most
     max_num_seqs            requests decoded at once; 0 for the engine's own number
     gpu_memory_utilization  the share of the GPU's memory that vLLM takes
-    Raises InputError for anything wrong with these, before a model is loaded.
+    Raises InputError if anything is wrong with these, before a model is loaded.
     """
     _check_settings(dtype, gpu_memory_utilization)
     check_counts(0, max_num_seqs=max_num_seqs)
@@ -76,23 +77,23 @@ def open_prm(
     prefix_cache: bool = True,
     gpu_memory_utilization: float = 0.45,
 ) -> StepScorer:
-    """A step scorer by name, checked but not loaded: the engine starts at the first score().
+    """A step scorer by name. The model is checked but not loaded: the engine starts at the first score().
 
     model         the short name of an embedded model, a directory in the hub's format, or a hub id as "owner/name" or
                   "owner/name@revision"
     name          what figures and records call it; "" for the model's own name
     parameter     the notebook's parameter that names the model, for error messages
     format        how it reads steps: a name in tts.models.formats.FORMATS, or "auto" to find it from config and
-                  tokenizer (and to refuse, at the first score, a model that answers like a plain policy)
-    engine        "vllm", "transformers", or "auto": transformers for a small model (64 MiB), for which the
-                  bench has it ahead, and for formats that vLLM can't read; else see choose_engine
-    revision      of a hub id that names none; pinned to the commit that it is now
+                  tokenizer; with "auto" the first score() refuses a model that answers like a plain policy
+    engine        "vllm", "transformers", or "auto": transformers for a small model (up to 64 MiB), where it is
+                  faster, and for formats that vLLM can't read; otherwise see choose_engine
+    revision      of a hub id that names none; it is pinned to its current commit
     dtype         "auto" (float32 on a CPU, the weights' own type on a GPU), or one of DTYPES
     max_context   tokens of problem and solution; 0 for the model's own limit, 4,096 at most
     batch_tokens  tokens of a batch with its padding (transformers); 0 for the engine's own number
-    prefix_cache  keep what was computed for partial solutions, so that the next step costs its own tokens only
-    gpu_memory_utilization  the share of the GPU's memory that vLLM takes; the policy's vLLM takes its own beside it
-    Raises InputError for anything wrong with these, before a model is loaded.
+    prefix_cache  keep what was computed for partial solutions, so that the next step costs only its own tokens
+    gpu_memory_utilization  the share of the GPU's memory that vLLM takes, in addition to the policy's share
+    Raises InputError if anything is wrong with these, before a model is loaded.
     """
     _check_settings(dtype, gpu_memory_utilization)
     check_counts(0, batch_tokens=batch_tokens)
@@ -101,7 +102,7 @@ def open_prm(
         model, parameter=parameter, revision=revision, max_context=max_context, name=name, chat=False
     )
     prm_format = find_format(checkpoint, format)
-    named = format != "auto" or "prm_format" in checkpoint.config  # whoever names it vouches for it
+    named = format != "auto" or "prm_format" in checkpoint.config  # a format that is named is not checked
     reads_tokens = isinstance(prm_format.head, TokenHead)
     if engine == "auto" and (checkpoint.is_small or not reads_tokens or dtype == "float64"):
         chosen = "transformers"
@@ -135,7 +136,7 @@ def _check_settings(dtype: str, gpu_memory_utilization: float) -> None:
 
 
 def choose_engine(engine: str) -> tuple[str, str]:
-    """The engine that serves this machine and why, in one line: ("vllm", "vLLM on the CPU (AVX2)").
+    """The engine that serves this machine and why, in one line: ("vllm", "vLLM on the CPU").
 
     "auto" takes vLLM where it is installed and can run (Linux with an NVIDIA GPU, or a CPU with AVX2), else
     transformers; a name is taken at its word. Imports neither. Raises InputError for an unknown name, or for "vllm"
@@ -156,17 +157,24 @@ def choose_engine(engine: str) -> tuple[str, str]:
         if has_gpu():
             return "vllm", "vLLM on the GPU"
         return "transformers", "transformers, because the vLLM installed is for GPUs and none is here"
-    if "avx2" in _cpu_flags():
-        return "vllm", "vLLM on the CPU (AVX2)"
-    return "transformers", "transformers, because vLLM needs a CPU with AVX2"
+    if _cpu_flags() & {"avx2", "avx512f"}:
+        return "vllm", "vLLM on the CPU"
+    return "transformers", "transformers, because vLLM needs a CPU with AVX2, and this one lacks it"
 
 
-def has_gpu() -> bool:
-    """Whether the NVIDIA driver shows a device and CUDA_VISIBLE_DEVICES does not hide it, without importing torch."""
-    if os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip() in ("", "-1", "NoDevFiles", "none"):
+def has_gpu(root: str = "/") -> bool:
+    """Whether there is an NVIDIA GPU that this process may use, found without importing torch.
+
+    CUDA_VISIBLE_DEVICES hides the GPUs from a job that was given none: it is empty, -1 or NoDevFiles there. A batch
+    system may also refuse access to the device files. root: where /dev and /proc lie.
+    """
+    if not re.match(r"\d|GPU-|MIG-", os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip()):
         return False
-    wsl = Path("/dev/dxg").exists() and shutil.which("nvidia-smi") is not None
-    return wsl or any(Path("/proc/driver/nvidia/gpus").glob("*")) or Path("/dev/nvidia0").exists()
+    files = list(Path(root, "dev").glob("nvidia[0-9]*"))
+    if files:
+        return any(os.access(file, os.R_OK | os.W_OK) for file in files)
+    wsl = Path(root, "dev/dxg").exists() and shutil.which("nvidia-smi") is not None
+    return wsl or any(Path(root, "proc/driver/nvidia/gpus").glob("*"))  # the files are made when first used
 
 
 def _cpu_flags() -> set[str]:

@@ -1,7 +1,7 @@
-"""Keys and values of prefixes that were scored, so that the next step of a partial solution costs its own tokens only.
+"""Keys and values of scored prefixes, so that the next step of a partial solution costs only its own tokens.
 
-A prefix is a chain of segments, each with the tokens of one step: the children of a step share its chain. Segments are
-let go in the order in which they were last used, by size.
+A prefix is a chain of segments, one for each step. The children of a step share its chain. When the cache is full, the
+least recently used segments are dropped.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class Segment:
-    """Keys and values [layers, 2, heads, tokens, size] of the tokens that follow those of before."""
+    """Keys and values [layers, 2, heads, tokens, size] of the tokens that follow the segment `before`."""
 
     before: Segment | None
     end: int  # tokens from the beginning of the sequence to the last one of these
@@ -34,7 +34,7 @@ class Segment:
 
 
 class PrefixCache:
-    """Segments by the token ids up to their ends, at most `size` bytes of them."""
+    """At most `size` bytes of segments, found by the token ids up to their ends."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -42,11 +42,11 @@ class PrefixCache:
         self._segments: OrderedDict[bytes, Segment] = OrderedDict()
 
     def longest(self, ids: Sequence[int], ends: Sequence[int]) -> Segment | None:
-        """The segment of the longest prefix of ids that is here, of those with one of the (ascending) ends."""
+        """The segment of the longest prefix ids[:end] in the cache, for one of the (ascending) ends."""
         for end in reversed(ends):
             segment = self._segments.get(_key(ids[:end]))
             if segment is not None:
-                # From the newest to the oldest, so that none is let go before those that follow it.
+                # Refresh the last segment first, so that no segment is dropped before those that follow it.
                 for part in reversed(segment.chain()):
                     key = _key(ids[: part.end])
                     if key in self._segments:
@@ -55,7 +55,7 @@ class PrefixCache:
         return None
 
     def add(self, ids: Sequence[int], segment: Segment) -> None:
-        """Keep the segment that ends where ids end."""
+        """Keep a segment that ends with the last of ids."""
         key = _key(ids)
         if key in self._segments:
             return

@@ -1,4 +1,4 @@
-"""What the policies of all engines share: everything but the model's forward pass (see tts.policy.Policy)."""
+"""What the policies of all engines share (see tts.policy.Policy): everything except the model's forward pass."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ModelPolicy:
         self.context = checkpoint.context
         self.prompt_settings = {"system_prompt": system_prompt, "date": DATE}
         self.provenance = {"engine": self.engine, **provenance}
-        # Tokens so far: those decoded, and of the prefixes those prefilled and those read from the engine's cache.
+        # Tokens so far: decoded ones, and those of prefixes that were prefilled or came from the engine's cache.
         self.counts: Counter[str] = Counter(decoded=0, prefilled=0, cached=0, attended=0)
 
     def prompt(self, problem: str) -> tuple[int, ...]:
@@ -33,7 +33,7 @@ class ModelPolicy:
         return self.checkpoint.prompt(problem, system_prompt=self.prompt_settings["system_prompt"])
 
     async def sample(self, prefix: Sequence[int], sampling: Sampling, *, stop: str | None = None) -> Completion:
-        """See Policy.sample; an empty completion, finish "length", where the context has no room left."""
+        """See Policy.sample. A full context gives an empty completion with finish "length"."""
         if not prefix:
             raise InputError("prefix is empty: give at least one token id")
         room = min(sampling.max_tokens, self.context - len(prefix))
@@ -60,6 +60,6 @@ class ModelPolicy:
     ) -> tuple[Sequence[int], Sequence[float], int]:
         """(ids, the log-probability of each, how many prefix tokens came from a cache).
 
-        At least one id, up to and including an end of the turn. Ids after the stop string are allowed: sample() cuts.
+        At least one id, up to and including the end of the turn. Ids may go on after the stop string: sample() cuts.
         """
         raise NotImplementedError

@@ -1,7 +1,7 @@
-"""What the step scorers of all engines share (see tts.prm.StepScorer): everything but the model's forward pass.
+"""What the step scorers of all engines share (see tts.prm.StepScorer): everything except the model's forward pass.
 
-Scores of equal (problem, steps) prefixes are computed once: remembered afterwards, waited for while they are under way.
-White space alone is no step: it is not shown to the model and gets the score of the step before it.
+The score of a (problem, steps) prefix is computed once; later requests get the remembered score, or wait for it. A step
+of white space alone is not shown to the model and gets the score of the step before it.
 """
 
 from __future__ import annotations
@@ -18,8 +18,16 @@ from tts.models.formats import Format, Layout
 
 REMEMBERED = 1 << 18  # scores kept in memory, about 50 MB
 PROBLEMS = 1 << 12  # problems whose beginnings are kept
-LEAST_MASS = 0.5  # of the probability that a PRM puts on its two answers; a trained one puts nearly all of it there
-OPENINGS = ("1", "x", "a", "So", "Step", "##", "$")  # steps may begin like this: a token may reach over the edge
+LEAST_MASS = 0.5  # of the probability on a PRM's two answers; a trained PRM puts nearly all of it there
+OPENINGS = (
+    "1",
+    "x",
+    "a",
+    "So",
+    "Step",
+    "##",
+    "$",
+)  # steps begin in many ways, and so does their first token
 
 
 class ModelScorer:
@@ -31,11 +39,11 @@ class ModelScorer:
         self.checkpoint = checkpoint
         self.format = prm_format
         self.name = checkpoint.name
-        # The context too: it says which solutions are too long to be scored.
+        # The context is part of it, because it decides which solutions are too long to be scored.
         self.fingerprint = f"{checkpoint.fingerprint}:{prm_format.name}:{checkpoint.context}"
         self.context = checkpoint.context
         self.provenance = {"engine": self.engine, **provenance}
-        # Steps asked for, those of them remembered; tokens that the model read, and that the engine's cache spared it.
+        # Steps: asked for, remembered. Tokens: read by the model (scored), taken from the engine's cache (cached).
         self.counts: Counter[str] = Counter(steps=0, remembered=0, scored=0, cached=0, attended=0)
         self._scores: OrderedDict[bytes, float] = OrderedDict()
         self._beginnings: OrderedDict[str, tuple[int, ...]] = OrderedDict()
@@ -44,7 +52,7 @@ class ModelScorer:
     async def score(self, problem: str, steps: Sequence[str], *, known: Sequence[float] = ()) -> list[float]:
         """See StepScorer.score.
 
-        Raises ContextExceeded where problem and steps are longer than the model's context: nothing is ever cut off.
+        Raises ContextExceeded if problem and steps are longer than the model's context; nothing is ever cut off.
         """
         if len(known) > len(steps):
             raise InputError(
@@ -56,7 +64,7 @@ class ModelScorer:
         if not texts[0]:
             raise InputError("steps[0] is white space alone: join it to the step after it (tts.tree.split_steps does)")
         shown = [text for text in texts if text]
-        new = range(sum(map(bool, texts[: len(known)])), len(shown))  # those of shown that have no known score
+        new = range(sum(map(bool, texts[: len(known)])), len(shown))  # the steps in shown without a known score
         keys = _prefix_keys(problem, shown)
         missing = next((i for i in new if keys[i] not in self._scores), len(shown))
         self.counts.update(steps=len(new), remembered=missing - new.start if new else 0)
@@ -73,20 +81,20 @@ class ModelScorer:
         return self._scores[key]
 
     async def _shared(self, problem: str, steps: list[str], keys: list[bytes], first: int) -> list[float]:
-        """The scores of steps[first:], computed once for all who ask meanwhile."""
+        """The scores of steps[first:], computed once for all requests that wait for them."""
         request = keys[-1], first
         task = self._under_way.get(request)
         if task is None or task.get_loop() is not asyncio.get_running_loop():
             task = asyncio.get_running_loop().create_task(self._fresh(problem, steps, keys, first))
             self._under_way[request] = task
             task.add_done_callback(lambda done: self._forget(request, done))
-        return await asyncio.shield(task)  # whoever is cancelled leaves the others their answer
+        return await asyncio.shield(task)  # cancelling one request leaves the others their answer
 
     def _forget(self, request: tuple[bytes, int], done: asyncio.Task) -> None:
         if self._under_way.get(request) is done:
             del self._under_way[request]
         if not done.cancelled():
-            done.exception()  # seen, also where everyone who waited was cancelled
+            done.exception()  # retrieve it, or asyncio complains if all requests were cancelled
 
     async def _fresh(self, problem: str, steps: list[str], keys: list[bytes], first: int) -> list[float]:
         layout = self.format.layout(problem, steps)
@@ -104,7 +112,7 @@ class ModelScorer:
         return scores
 
     def _shared_tokens(self, problem: str, layout: Layout) -> int:
-        """How many tokens at its beginning the layout shares with any other solution of the problem."""
+        """The number of first tokens that the layout shares with every other solution of the problem."""
         if problem not in self._beginnings:
             first, *others = (self.format.layout(problem, [step]).ids for step in OPENINGS)
             self._beginnings[problem] = first[: min(common(first, other) for other in others)]
@@ -113,7 +121,7 @@ class ModelScorer:
         return common(self._beginnings[problem], layout.ids)
 
     def count(self, length: int, cached: int) -> None:
-        """The model has read a sequence of this length, of which a cache held the first tokens."""
+        """Count a sequence of this length that the model has read, except its first tokens, which were cached."""
         self.counts["scored"] += length - cached
         self.counts["cached"] += cached
         self.counts["attended"] += attended(length - cached, cached)
@@ -121,7 +129,7 @@ class ModelScorer:
     async def compute(self, layout: Layout, first: int, shared: int) -> list[float]:
         """The scores at layout.positions[first:], each from the tokens up to its position.
 
-        shared: so many tokens at the beginning come back in every solution of the problem.
+        shared: the number of first tokens that every solution of the problem has.
         """
         raise NotImplementedError
 
@@ -132,7 +140,7 @@ def common(one: Sequence[int], other: Sequence[int]) -> int:
 
 
 def _prefix_keys(problem: str, steps: Sequence[str]) -> list[bytes]:
-    """One hash a step, of the problem and all steps up to it."""
+    """A hash for each step, of the problem and all steps up to it."""
     keys, key = [], problem.encode()
     for step in steps:
         key = blake2b(step.encode(), key=blake2b(key, digest_size=32).digest(), digest_size=16).digest()
@@ -141,9 +149,9 @@ def _prefix_keys(problem: str, steps: Sequence[str]) -> list[bytes]:
 
 
 def check_mass(checkpoint: Checkpoint, mass: float) -> None:
-    """Refuse a plain policy, which has no reason to answer the two tokens. NaN passes: its scores say more."""
+    """Raise InputError for a plain policy, which puts little probability on the two answers. NaN passes here."""
     if mass < LEAST_MASS:
         raise InputError(
-            f"{checkpoint.label} puts {mass:.2g} of its probability on its two answers, a PRM nearly all: it is a "
-            "plain policy, or a PRM in another format: give a PRM, or name the format of one trained on these two alone"
+            f"{checkpoint.label} puts {mass:.2g} of its probability on the two answers, where a PRM puts nearly all: "
+            "it is a plain policy or a PRM in another format: give a PRM, or name its format with format="
         )

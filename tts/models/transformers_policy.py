@@ -1,9 +1,9 @@
 """The transformers engine as a policy: in this process, in a thread of its own, on any machine.
 
-It is the plain implementation that the fast one is checked against, and what runs where vLLM can't. Waiting requests
-are grouped by length and decoded together with a key-value cache; a finished row leaves its batch. Each row draws its
-own Gumbel noise from its own seed, so that what is sampled depends on nothing else in the batch, but for rounding:
-another batch shape moves float32 logits by about 1e-6, which may turn one token in a million; with float64 none.
+It is the plain implementation that the fast one is checked against, and it runs where vLLM can't. Waiting requests are
+grouped by length and decoded together with a key-value cache; a finished row leaves its batch. Each row draws Gumbel
+noise from its own seed, so its sample does not depend on the other rows, except through rounding: another batch shape
+moves float32 logits by about 1e-6, which may change one token in a million; with float64 it changes none.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class TransformersPolicy(ModelPolicy):
 
     def __init__(self, checkpoint: Checkpoint, *, system_prompt: str, dtype: str, max_num_seqs: int) -> None:
         max_num_seqs = max_num_seqs or (128 if checkpoint.is_small else 16)
-        # Rows of a batch end one by one, and what follows them arrives one by one too: wait 2 ms for company.
+        # The rows of a batch end one by one, so the next requests arrive one by one too: wait 2 ms for more of them.
         self._worker = Worker(lambda: _Decoder(checkpoint, dtype, max_num_seqs), pause=0.002)
         super().__init__(checkpoint, system_prompt=system_prompt, provenance=provenance(dtype))
 
@@ -52,7 +52,7 @@ class TransformersPolicy(ModelPolicy):
         return (*await self._worker.run(_Row(prefix, sampling, stop)), 0)
 
     async def close(self) -> None:
-        """Let go of the model; what waits is answered first."""
+        """Release the model after all waiting requests are answered."""
         self._worker.close()
 
 
@@ -89,7 +89,7 @@ class _Decoder:
             [[0] * (longest - len(row.prefix)) + [1] * len(row.prefix) for row in rows], device=self._device
         )
         positions = (mask.cumsum(1) - 1).clamp(min=0)
-        cache = None  # at first: the model makes one with the kinds of layers that it has
+        cache = None  # the model makes one, with its own kinds of layers
         while True:
             output = self._model(
                 input_ids=ids,
@@ -100,9 +100,9 @@ class _Decoder:
                 logits_to_keep=1,
             )
             cache = getattr(output, "past_key_values", None)
-            if cache is None:  # a recurrent model of an old kind, which also reads the padding
+            if cache is None:  # some recurrent models hand out none, and read the padding too
                 raise InputError(
-                    f"{self._checkpoint.label}: its architecture keeps no cache that batches can share: "
+                    f"{self._checkpoint.label}: transformers can't decode its architecture in batches: "
                     "use another model, or engine='vllm'"
                 )
             logprobs = output.logits[:, -1].double().log_softmax(-1)  # [rows, vocabulary]
@@ -117,17 +117,17 @@ class _Decoder:
             alive = [i for i, row in enumerate(rows) if not row.future.done()]
             if not alive:
                 return
-            # A row that is done may stay for a while: a table of positions may end with the context.
+            # A row that is done may stay in the batch, but the model may have no positions beyond its context.
             ids, positions = chosen[:, None], (positions[:, -1:] + 1).clamp(max=self._checkpoint.context - 1)
             # Copying the cache costs about a step, so it is not done for every row. Only the plain cache can shrink.
             if len(alive) < 0.9 * len(rows) and type(cache) is DynamicCache:
                 kept = torch.tensor(alive, device=self._device)
-                cache.reorder_cache(kept)  # which all kinds of layers have
+                cache.reorder_cache(kept)  # unlike batch_select_indices, all kinds of layers have it
                 rows, ids, positions, mask = [rows[i] for i in alive], ids[kept], positions[kept], mask[kept]
             mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
 
     def _choose(self, logprobs, rows: list[_Row]):
-        """The next id of each row, drawn from softmax(log p / T): argmax of log p / T plus the row's Gumbel noise."""
+        """The next id of each row, drawn from softmax(log p / T): the argmax of log p / T plus Gumbel noise."""
         torch = self._torch
         temperatures = torch.tensor(
             [row.sampling.temperature or 1.0 for row in rows], dtype=logprobs.dtype, device=logprobs.device
@@ -136,9 +136,9 @@ class _Decoder:
         if any(row.sampling.top_p < 1 for row in rows):
             top_p = torch.tensor([row.sampling.top_p for row in rows], dtype=logprobs.dtype, device=logprobs.device)
             ordered, order = scores.softmax(-1).sort(-1, descending=True)
-            outside = ordered.cumsum(-1) - ordered >= top_p[:, None]  # the smallest set that reaches top_p stays
+            outside = ordered.cumsum(-1) - ordered >= top_p[:, None]  # keep the smallest set that reaches top_p
             scores = scores.masked_fill(outside.scatter(1, order, outside), -torch.inf)
-        # A standard Gumbel is -log of a standard exponential; greedy rows have none.
+        # Standard Gumbel noise is -log of a standard exponential; greedy rows get no noise.
         noise = np.stack(
             [
                 row.noise.standard_exponential(scores.shape[1])

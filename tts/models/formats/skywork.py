@@ -1,7 +1,7 @@
 """Skywork-o1-Open-PRM's format: a problem, a line break, the solution's lines; a value at each line break.
 
-The score of a step is the sigmoid of the value at the line break that closes it. Lines are encoded one by one, blank
-ones are left out; a step of several lines has its score at the last. (github.com/SkyworkAI/skywork-o1-prm-inference.)
+The score of a step is the sigmoid of the value at the line break after its last line. Lines are encoded one by one,
+and blank lines are left out. (github.com/SkyworkAI/skywork-o1-prm-inference.)
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Skywork:
 
     @staticmethod
     def fits(text: Text) -> bool:
-        """Known by its architecture."""
+        """The architecture tells."""
         return "Qwen2ForPrmModel" in text.architectures
 
     def layout(self, problem: str, steps: Sequence[str]) -> Layout:

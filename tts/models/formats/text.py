@@ -1,6 +1,6 @@
-"""A model's tokenizer as the formats use it: texts are ordinary characters, special tokens what a format puts there.
+"""A model's tokenizer as the formats use it: a text is ordinary characters, and only a format adds special tokens.
 
-So a step that spells "<|eot_id|>" stays a step with these characters and never ends a turn.
+So a step that spells "<|eot_id|>" contains these characters and never ends a turn.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from tts.errors import InputError
 from tts.models.checkpoint import Checkpoint
 from tts.models.config import read_setting
 
-REMEMBERED = 1 << 16  # texts whose tokens are kept: the steps of a search come back again and again
+REMEMBERED = 1 << 16  # texts whose tokens are kept, because the steps of a search come back often
 
 
 class Text:
@@ -20,18 +20,16 @@ class Text:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
-        self._tokenizer = checkpoint.tokenizer
-        added = self._tokenizer.get_added_tokens_decoder().items()
-        self._special = {token.content: number for number, token in added if token.special}
-        # Added tokens that are not special are found in any text: cut after its first character, such a one is not.
-        ordinary = [token.content for _, token in added if not token.special and len(token.content) > 1]
+        added = checkpoint.tokenizer.get_added_tokens_decoder().values()
+        # The tokenizer finds added tokens that are not special in any text, unless the text is cut inside them.
+        ordinary = [token.content for token in added if not token.special and len(token.content) > 1]
         cuts = "|".join(f"(?<={re.escape(token[0])})(?={re.escape(token[1:])})" for token in ordinary)
         self._cuts = re.compile(cuts) if ordinary else None
         self._known: dict[str, tuple[int, ...]] = {}
         size = read_setting(checkpoint.config, "vocab_size")
-        if size and self._tokenizer.get_vocab_size(with_added_tokens=False) > size:
+        if size and checkpoint.tokenizer.get_vocab_size(with_added_tokens=False) > size:
             raise InputError(
-                f"{checkpoint.label}: its tokenizer has {self._tokenizer.get_vocab_size()} tokens, "
+                f"{checkpoint.label}: its tokenizer has {checkpoint.tokenizer.get_vocab_size()} tokens, "
                 f"the model {size}: they do not belong together"
             )
 
@@ -53,25 +51,23 @@ class Text:
         return any(name.endswith("ForCausalLM") for name in self.architectures)
 
     def encode(self, text: str) -> tuple[int, ...]:
-        """The ids of a text, in which nothing is special."""
+        """The ids of a text as ordinary characters."""
         ids = self._known.get(text)
         if ids is None:
-            self._tokenizer.encode_special_tokens = True  # "encode" here means: as ordinary text
             parts = self._cuts.split(text) if self._cuts else [text]
-            encoded = [self._tokenizer.encode(part, add_special_tokens=False).ids for part in parts]
-            ids = tuple(i for part in encoded for i in part)
+            ids = tuple(i for part in parts for i in self.checkpoint.encode_plain(part).ids)
             if len(self._known) >= REMEMBERED:
                 self._known.clear()
             self._known[text] = ids
         return ids
 
     def token(self, token: str) -> int | None:
-        """The id of a token by its name; None where the tokenizer has no such one."""
-        return self._tokenizer.token_to_id(token)
+        """The id of a token by its name; None if the tokenizer has no such token."""
+        return self.checkpoint.tokenizer.token_to_id(token)
 
     @property
     def start(self) -> int | None:
-        """The id of the token that begins a sequence; None where the tokenizer names none."""
+        """The id of the token that begins a sequence; None if the tokenizer names none."""
         name = self.checkpoint.special_tokens.get("bos_token")
         return None if name is None else self.token(name)
 
@@ -81,36 +77,35 @@ class Text:
         return bool(self.conversation([" "]))
 
     def cut(self, template: str) -> tuple[str, tuple[int, ...], str]:
-        """Text of a template as (text before its first special token, ids, text after its last special token).
+        """Template text as (text before its first special token, ids in between, text after its last special token).
 
-        Without a special token all of it is the text after.
+        Without a special token all of the text is the last part.
         """
-        longest_first = sorted(self._special, key=len, reverse=True)
-        parts = re.split("(" + "|".join(map(re.escape, longest_first)) + ")", template) if self._special else [template]
+        parts = self.checkpoint.split(template)
         if len(parts) == 1:
             return "", (), template
-        middle = [(self._special[part],) if part in self._special else self.encode(part) for part in parts[1:-1]]
+        special = self.checkpoint.special_ids
+        middle = [(special[part],) if part in special else self.encode(part) for part in parts[1:-1]]
         return parts[0], tuple(i for ids in middle for i in ids), parts[-1]
 
     def conversation(self, turns: Sequence[str], *, system: str = "") -> str:
-        """The model's chat template with turns of user and assistant by turns; "" where it has none.
+        """The model's chat template with alternating turns of user and assistant; "" if it has no template.
 
-        Raises InputError where the template can't be rendered.
+        Raises InputError if the template can't be rendered.
         """
         messages = [{"role": "system", "content": system}] if system else []
         messages += [{"role": ("user", "assistant")[i % 2], "content": turn} for i, turn in enumerate(turns)]
         return self.checkpoint.render(messages)
 
     def encode_whole(self, text: str) -> tuple[tuple[int, ...], list[int]]:
-        """(ids of a text with what the tokenizer puts around it, the end of each token as an index into text)."""
-        self._tokenizer.encode_special_tokens = True
-        encoded = self._tokenizer.encode(text)
+        """(ids of a text with the tokens that the tokenizer adds around it, the end of each token in the text)."""
+        encoded = self.checkpoint.encode_plain(text, add_special_tokens=True)
         return tuple(encoded.ids), [end for _, end in encoded.offsets]
 
     def choices(self, before: str, good: str, bad: str) -> tuple[tuple[int, ...], int, int]:
         """(ids of before, id of good, id of bad).
 
-        Raises InputError unless either word, written right after before, is one token of its own.
+        Raises InputError unless each of the two words is one token when it follows before.
         """
         ids = self.encode(before)
         ends = [self.encode(before + word)[len(ids) :] for word in (good, bad)]
