@@ -89,6 +89,7 @@ def test_python_versions_agree():
     assert "(3, 11) <= sys.version_info[:2] < (3, 13)" in (ROOT / "run_all.sh").read_text()
 
 
+@pytest.mark.slow
 def test_wheel_has_the_data_files(tmp_path):
     source = tmp_path / "source"
     shutil.copytree(ROOT / "tts", source / "tts", ignore=shutil.ignore_patterns("__pycache__"))

@@ -293,6 +293,7 @@ def test_clean_asks_the_repository_that_a_path_lies_in(repository, tmp_path):
     assert (inner / "__pycache__" / "x").exists()
 
 
+@pytest.mark.kernel
 def test_active_environment_with_the_packages_is_used_as_it_is(repository, tmp_path):
     installed = pins.installed()
     kinds = [kind for kind in KINDS if all(installed.get(n, ("",))[0] == v for n, v in pinned(kind).items())]

@@ -23,6 +23,7 @@ def repository(tmp_path):
     return make_repository(tmp_path / "a {repo} with spaces")
 
 
+@pytest.mark.kernel
 def test_success_is_kept_and_a_second_run_changes_nothing(repository, tmp_path):
     make_notebook(repository, "01_one", "print(n_max)")
     make_notebook(repository, "02_two", "object()")
@@ -42,23 +43,88 @@ def test_success_is_kept_and_a_second_run_changes_nothing(repository, tmp_path):
     assert (files(repository / "figures"), files(repository / "notebooks")) == kept
 
 
-def test_kernels_run_this_python_whatever_the_home_says(repository, tmp_path):
-    kernel = tmp_path / "home" / ".local" / "share" / "jupyter" / "kernels" / "python3"
-    kernel.mkdir(parents=True)
+@pytest.mark.kernel
+def test_kernels_run_this_python_whatever_the_user_has_set(repository, tmp_path):
+    home = tmp_path / "home"
+    kernel = home / ".local" / "share" / "jupyter" / "kernels" / "python3"
+    startup = home / ".ipython" / "profile_default" / "startup"
+    config = home / ".config" / "matplotlib"
+    temporary = tmp_path / ("batch-job-" * 10)  # the path of a socket has some 100 bytes
+    for folder in (kernel, startup, config, temporary):
+        folder.mkdir(parents=True)
     (kernel / "kernel.json").write_text('{"argv": ["false"], "display_name": "x", "language": "python"}')
-    startup = tmp_path / "home" / ".ipython" / "profile_default" / "startup"
-    startup.mkdir(parents=True)
-    (startup / "mine.py").write_text("leaked = True")
+    for path in (startup / "mine.py", home / "mine.py"):
+        path.write_text("leaked = True")
+    (config / "matplotlibrc").write_text("font.size: 30\n")
+    (home / "matplotlibrc").write_text("text.usetex: True\n")
     make_notebook(
         repository,
         "01_one",
         "import sys; assert sys.executable == " + repr(sys.executable),
         "leaked = 'leaked' in globals()\nassert not leaked",
+        "from matplotlib import rcParams\nassert (rcParams['font.size'], rcParams['text.usetex']) == (10, False)",
+        "assert 'inline' in matplotlib.get_backend()",
+        "from tts.models.host import runtime_directory\nassert len(str(runtime_directory())) < 80",
     )
-    done = run(repository, HOME=str(tmp_path / "home"))
+    mine = {"PYTHONSTARTUP": str(home / "mine.py"), "MATPLOTLIBRC": str(home / "matplotlibrc"), "MPLBACKEND": "TkAgg"}
+    done = run(repository, HOME=str(home), TMPDIR=str(temporary), LC_ALL="C", **mine)
     assert done.returncode == 0, done.stderr
+    assert not list(temporary.iterdir())
 
 
+def start_kernels_after(repository, code):
+    """Have the kernels, and no other Python, run code before all else."""
+    (repository / "sitecustomize.py").write_text(f"import sys\nif 'ipykernel_launcher' in sys.orig_argv:\n    {code}\n")
+
+
+@pytest.mark.kernel
+def test_a_kernel_that_dies_at_once_is_one_failure(repository):
+    make_notebook(repository, "01_one")
+    start_kernels_after(repository, "import os; sys.stderr.write('libfoo.so is missing'); os._exit(1)")
+    done = run(repository)
+    assert done.returncode == 1
+    assert "libfoo.so is missing" in done.stderr
+    assert "the kernel did not start (Kernel died before replying to kernel_info): read what it wrote" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.kernel
+def test_a_kernel_may_take_long_to_start(repository):
+    """As long as KERNEL_START says; what is waited for is said after a while."""
+    make_notebook(repository, "01_one")
+    start_kernels_after(repository, "import time; time.sleep(4)")
+    for limit, code in ((600, 0), (1, 1)):
+        program = (
+            f"import sys; from tts.companion import runner; runner.KERNEL_NOTICE, runner.KERNEL_START = 0.1, {limit}"
+        )
+        done = run(repository, program=["-c", f"{program}; sys.exit(runner.main())"])
+        assert done.returncode == code, done.stderr
+        assert done.stderr.count(f"waiting for the kernel to start ({sys.executable} -m ipykernel_launcher)") == 1
+        assert ("the kernel did not start (Kernel didn't respond in 1 seconds)" in done.stderr) == bool(code)
+
+
+@pytest.mark.kernel
+def test_a_parameters_old_name_is_understood(repository):
+    """In profiles and in --set, with a line that says what it is called now."""
+    for name, cell in (("01_one", "print(beam_width)"), ("02_two", "")):
+        make_notebook(repository, name, cell, parameters="beam_width: int = 4  # M", figure=False)
+    (repository / "notebooks" / "profiles" / "default.yaml").write_text("beam_width: 4\n")
+    (repository / "notebooks" / "profiles" / "mine.yaml").write_text("width: 8\n")
+    (repository / "notebooks" / "profiles" / "both.yaml").write_text("width: 8\nbeam_width: 2\n")
+    done = run(repository, "--profile", "mine", "--set", "width=16", "--only", "1")
+    assert done.returncode == 0, done.stderr
+    for where in ("--set", "profile mine"):
+        assert done.stderr.count(f"run_all: {where}: the parameter width is now called beam_width\n") == 1
+    built = nbformat.read(repository / "build" / "mine" / "01_one.ipynb", as_version=4)
+    assert "16\n" in [output.get("text") for cell in built.cells for output in cell.get("outputs", [])]
+    done = run(repository, "--profile", "both")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "run_all: profile both: width is the old name of beam_width, and both are given: remove width\n"
+    )
+
+
+@pytest.mark.kernel
 def test_other_parameters_write_other_folders_and_leave_the_notebook(repository):
     path = make_notebook(repository, "01_one")
     source = path.read_bytes()
@@ -80,6 +146,7 @@ def test_other_parameters_write_other_folders_and_leave_the_notebook(repository)
     assert path.read_bytes() == edited
 
 
+@pytest.mark.kernel
 def test_the_full_grid_says_how_each_notebook_was_made(repository):
     make_notebook(repository, "01_one")
     make_notebook(repository, "02_two")
@@ -113,6 +180,7 @@ def test_a_setting_that_no_notebook_takes_is_one_line(repository, change, messag
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.kernel
 def test_settings_take_the_place_of_the_profiles(repository):
     make_notebook(repository, "01_one", "print(n_max, temperature, problems)")
     done = run(repository, "--profile", "smoke", "--set", "problems=7", "--set", "temperature=1")
@@ -121,6 +189,7 @@ def test_settings_take_the_place_of_the_profiles(repository):
     assert "4 1 7\n" in [out.get("text") for cell in notebook.cells for out in cell.get("outputs", [])]
 
 
+@pytest.mark.kernel
 def test_failing_cell_is_shown_and_nothing_is_copied(repository):
     make_notebook(repository, "01_good")
     bad = make_notebook(
@@ -152,6 +221,7 @@ def test_folder_that_can_not_be_written_is_one_line(repository):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.kernel
 def test_dead_kernel_is_a_failure_like_any_other(repository):
     make_notebook(repository, "01_one", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     done = run(repository)
@@ -161,6 +231,7 @@ def test_dead_kernel_is_a_failure_like_any_other(repository):
     assert not (repository / "figures").exists()
 
 
+@pytest.mark.kernel
 def test_interrupt_ends_the_kernel_and_copies_nothing(repository):
     marker = repository / "kernel"
     make_notebook(
@@ -192,32 +263,50 @@ def test_interrupt_ends_the_kernel_and_copies_nothing(repository):
         os.kill(int(marker.read_text()), 0)
 
 
+@pytest.mark.kernel
 @pytest.mark.parametrize("ending", ["", "; raise SystemError"], ids=["success", "failure"])
 def test_engines_are_shared_by_the_notebooks_and_stopped_at_the_end(repository, tmp_path, ending):
-    host = repository / "tts" / "models" / "host.py"
-    note = "open('stopped', 'a').write(' '.join([*sys.argv[1:], os.environ['TTS_ENGINES']]) + '\\n')"
-    host.write_text(host.read_text().replace("sys.exit(main(sys.argv[1:]))", note))
-    use = "import os; os.makedirs(os.environ['TTS_ENGINES'], exist_ok=True); "
-    use += "open(os.environ['TTS_ENGINES'] + '/model.log', 'w').write('why'); "
+    """A stand-in for a host: it holds the lock of one until it is asked to end, and says so then."""
+    start = f"""
+import fcntl, os, subprocess, sys
+folder = os.environ["TTS_ENGINES"]
+os.makedirs(folder, mode=0o700)
+open(folder + "/model.log", "w").write("why")
+lock = open(folder + "/model.lock", "w")
+fcntl.flock(lock, fcntl.LOCK_EX)
+program = "import signal, sys; signal.pthread_sigmask(signal.SIG_BLOCK, [15]); print('ready', flush=True); "
+program += "signal.sigwait([15]); open(sys.argv[1], 'w').write('stopped')"
+command = [sys.executable, "-S", "-c", program, {str(tmp_path / "said")!r}]
+host = subprocess.Popen(command, pass_fds=[lock.fileno()], start_new_session=True, stdout=subprocess.PIPE)
+host.stdout.readline()
+open(folder + "/model.pid", "w").write(str(host.pid))
+"""
     note = "open('../used', 'a').write(os.environ['TTS_ENGINES'] + '\\n')"
-    make_notebook(repository, "01_one", use + note)
-    make_notebook(repository, "02_two", note.replace("open", "import os; open") + ending)
+    make_notebook(repository, "01_one", start + note)
+    make_notebook(repository, "02_two", f"import os; {note}{ending}")
     done = run(repository)
-    assert done.returncode == bool(ending)
+    assert done.returncode == bool(ending), done.stderr
     assert ("the engines' logs: build/engines" in done.stderr) == bool(ending)
     assert (repository / "build" / "engines" / "model.log").exists() == bool(ending)
     one, two = (repository / "used").read_text().split()
     assert one == two
-    assert (repository / "stopped").read_text() == f"stop {one}\n"
+    assert (tmp_path / "said").read_text() == "stopped"
     assert not Path(one).exists()
 
-    if not ending:  # one that the caller keeps is the caller's to stop
-        (repository / "stopped").unlink()
-        assert run(repository, TTS_ENGINES=str(tmp_path / "mine")).returncode == 0
-        assert not (repository / "stopped").exists()
-        assert (tmp_path / "mine").exists()
+
+@pytest.mark.kernel
+def test_engines_that_the_caller_keeps_are_the_callers_to_stop(repository, tmp_path):
+    host = repository / "tts" / "models" / "host.py"
+    host.write_text(
+        host.read_text().replace("def stop_hosts(", "def stop_hosts():\n    raise SystemError\n\n\ndef unused(")
+    )
+    make_notebook(repository, "01_one", "import os; os.makedirs(os.environ['TTS_ENGINES'], mode=0o700)")
+    done = run(repository, TTS_ENGINES=str(tmp_path / "mine"))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "mine").exists()
 
 
+@pytest.mark.kernel
 def test_only_runs_what_is_named(repository):
     make_notebook(repository, "01_one", "raise SystemError")
     make_notebook(repository, "02_two")
@@ -229,6 +318,7 @@ def test_only_runs_what_is_named(repository):
     assert done.stderr == "run_all: --only 07: there is no notebook 07, choose from 01, 02\n"
 
 
+@pytest.mark.kernel
 def test_two_notebooks_can_not_write_one_figure(repository):
     make_notebook(repository, "01_one")
     make_notebook(repository, "02_two", "import re", figure=False)

@@ -248,7 +248,7 @@ def _check_type(parameter: Parameter, value: object, *, where: str) -> None:
 
 @contextmanager
 def environment(root: Path) -> Iterator[None]:
-    """What the kernels run in: this Python and the repository root, no settings of the user's. Stops engines at the end."""
+    """What the kernels run in: this Python, the repository root, no settings of the user's. Stops engines at the end."""
     before = dict(os.environ)
     with tempfile.TemporaryDirectory(prefix="tts-", dir=temporary_directory()) as scratch:
         folder = Path(scratch)
