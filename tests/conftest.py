@@ -28,6 +28,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if find_spec("vllm") is None:
         for item in items:
             if item.get_closest_marker("vllm"):
-                item.add_marker(
-                    pytest.mark.skip(reason="vLLM is not installed: it serves on Linux with AVX2 or a GPU")
-                )
+                item.add_marker(pytest.mark.skip(reason="vLLM is not installed: it serves on Linux with AVX2 or a GPU"))

@@ -63,7 +63,7 @@ def test_kernels_run_this_python_whatever_the_user_has_set(repository, tmp_path)
         "import sys; assert sys.executable == " + repr(sys.executable),
         "leaked = 'leaked' in globals()\nassert not leaked",
         "from matplotlib import rcParams\nassert (rcParams['font.size'], rcParams['text.usetex']) == (10, False)",
-        "assert 'inline' in matplotlib.get_backend()",
+        "from matplotlib import get_backend\nassert 'inline' in get_backend()",
         "from tts.models.host import runtime_directory\nassert len(str(runtime_directory())) < 80",
     )
     mine = {"PYTHONSTARTUP": str(home / "mine.py"), "MATPLOTLIBRC": str(home / "matplotlibrc"), "MPLBACKEND": "TkAgg"}

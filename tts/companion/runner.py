@@ -112,7 +112,7 @@ def main(argv: list[str] | None = None) -> int:
         with environment(root):
             for job in jobs:
                 execute(job)
-        figures = keep(jobs)
+            figures = keep(jobs)
     except InputError as error:
         print(f"run_all: {error}", file=sys.stderr)
         return 2
@@ -248,7 +248,7 @@ def _check_type(parameter: Parameter, value: object, *, where: str) -> None:
 
 @contextmanager
 def environment(root: Path) -> Iterator[None]:
-    """What the kernels run in: this Python, the repository root, no settings of the user's. Stops engines at the end."""
+    """What kernels run in: this Python, this repository, no settings of the user. Engines are stopped at the end."""
     before = dict(os.environ)
     with tempfile.TemporaryDirectory(prefix="tts-", dir=temporary_directory()) as scratch:
         folder = Path(scratch)
