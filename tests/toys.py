@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
@@ -57,11 +58,17 @@ def make_notebook(repository: Path, name: str, *cells: str, parameters: str = PA
     return path
 
 
-def run(repository: Path, *arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess:
-    """The runner of that copy, in this Python, as run_all.sh calls it."""
+def run(
+    repository: Path,
+    *arguments: str,
+    cwd: Path | None = None,
+    program: Sequence[str] = ("-m", "tts.companion.runner"),
+    **environment: str,
+) -> subprocess.CompletedProcess:
+    """The runner of that copy (or another program) in this Python, as run_all.sh calls it."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("TTS_")}
     return subprocess.run(
-        [sys.executable, "-m", "tts.companion.runner", *arguments],
+        [sys.executable, *program, *arguments],
         cwd=cwd or repository,
         env=clean | {"PYTHONPATH": str(repository)} | environment,
         capture_output=True,

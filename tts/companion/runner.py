@@ -114,7 +114,7 @@ def main(argv: list[str] | None = None) -> int:
         with environment(root):
             for job in jobs:
                 execute(job)
-        figures = keep(jobs)
+            figures = keep(jobs)
     except InputError as error:
         print(f"run_all: {error}", file=sys.stderr)
         return 2
