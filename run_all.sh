@@ -129,7 +129,7 @@ case $machine in
 esac
 
 # --- an environment with the packages ----------------------------------------------------------------------------
-# Lists what of $requirements an environment lacks; the standard library is enough.
+# Lists the pins of $requirements that an environment lacks; needs nothing but the standard library.
 lacking='
 import importlib.metadata, re, sys
 for line in open(sys.argv[1]):
@@ -161,19 +161,19 @@ set_up() {
   say "$why: $engine"
   if ! { "$python" -c "$supported" && "$python" -m pip --version; } >/dev/null 2>&1; then
     base=$(find_python)
-    [ ! -e .venv ] || say "the environment in .venv does not work, making it anew"
+    [ ! -e .venv ] || say "the environment in .venv does not work, making a new one"
     rm -rf .venv
     "$base" -m venv .venv || fail "$base could not make .venv (Debian, Ubuntu: apt install python3-venv)"
   fi
   rm -f .venv/tts-stamp
-  # What a killed pip left half done has no RECORD: pip takes it for installed, so it goes.
+  # A killed pip leaves packages without a RECORD, which the next pip takes for installed: remove them.
   for path in .venv/lib/python3*/site-packages/*.dist-info; do
     [ -s "$path/RECORD" ] || rm -rf "$path"
   done
   log=$PWD/.venv/set-up.log
   say "installing $(grep -c '==' "$requirements") packages into .venv: a few minutes (log: .venv/set-up.log)"
   grep -E '^torch==' "$requirements" >.venv/torch.txt
-  # Only torch may come from PyTorch's own index of CPU builds; pip goes on at once where that can't be reached.
+  # Only torch may come from PyTorch's index of CPU builds; pip goes on at once if it can't reach that index.
   case $machine in gpu) index='' ;; *) index='--retries 0 --extra-index-url https://download.pytorch.org/whl/cpu' ;; esac
   # shellcheck disable=SC2086
   install "$log" $index -r .venv/torch.txt
@@ -183,7 +183,7 @@ set_up() {
   printf '%s\n' "$stamp" >.venv/tts-stamp
 }
 
-progress() { # what pip is at, on one line of the terminal
+progress() { # of pip, on one line of the terminal
   local line
   while IFS= read -r line; do
     [ -t 2 ] || continue
@@ -221,7 +221,7 @@ case $command in
   bench) exec "$python" -m bench "$@" ;;
   test)
     "$python" -m ruff check . && "$python" -m ruff format --check . || fail "ruff has complaints (see above)"
-    # All of them in two processes, a file in one of them; what is asked for by name runs in this one.
+    # Without options the whole suite, in two processes, each file in one of them; with options, this process alone.
     quick='not kernel and not engine and not slow and not vllm'
     case $#-${1:-} in 0-) set -- -n 2 --dist loadfile ;; 1---quick) set -- -n 2 --dist loadfile -m "$quick" ;; esac
     exec "$python" -m pytest "$@"

@@ -21,7 +21,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# Required by the metadata of what we install, but not by anything that we run (tried: vLLM imports and serves without).
+# Required by the metadata of what we install, but by nothing that we run (tried: vLLM serves without them).
 LEFT_OUT = {
     "cpu": {
         "torchvision": "its build for GPUs breaks `import transformers` beside the CPU build of torch",
@@ -33,7 +33,7 @@ LEFT_OUT = {
     "portable": {},
     "gpu": {},
 }
-ELSEWHERE = {"appnope": ("0.1.4", [])}  # what the Linux machine that makes the files does not have
+ELSEWHERE = {"appnope": ("0.1.4", [])}  # not installed on the Linux machine that makes the files
 LINUX = {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix", "platform_machine": "x86_64"}
 MACOS = {"sys_platform": "darwin", "platform_system": "Darwin", "os_name": "posix", "platform_machine": "arm64"}
 ABOUT = {

@@ -16,6 +16,7 @@ def folder(tmp_path):
     (tmp_path / "empty.yaml").write_text("# nothing changes\n")
     (tmp_path / "broken.yaml").write_text("n: [1\n")
     (tmp_path / "list.yaml").write_text("- n\n")
+    (tmp_path / "latin.yaml").write_bytes("name: Größe".encode("latin-1"))
     return tmp_path
 
 
@@ -32,9 +33,10 @@ def test_load(folder):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("fulll", "profile 'fulll' is not known: choose one of broken, default, empty, full, list"),
+        ("fulll", "profile 'fulll' is not known: choose one of broken, default, empty, full, latin, list"),
         ("../full", "choose one of broken"),
         ("broken", "is not valid YAML"),
+        ("latin", "is not valid YAML"),
         ("list", "is not a mapping"),
     ],
 )

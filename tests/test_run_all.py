@@ -198,7 +198,7 @@ def test_environment_that_does_not_work_is_made_anew(repository, stand_in):
     (repository / ".venv" / "bin" / "python").symlink_to("/nowhere/python")
     done = run_all(repository, "--machine", "cpu")
     assert done.returncode == 0, done.stderr
-    assert "does not work, making it anew" in done.stderr
+    assert "does not work, making a new one" in done.stderr
     assert calls(repository)[0] == "-m venv .venv"
 
 
@@ -224,7 +224,11 @@ def test_commands_reach_their_programs(repository, stand_in):
     assert run_all(repository, "bench", "--quick", "--machine", "x").returncode == 0
     assert calls(repository)[-1] == "-m bench --quick --machine x"
     assert run_all(repository, "test", "-k", "one or two").returncode == 0
-    assert calls(repository) == ["-m ruff check .", "-m ruff format --check .", "-m pytest -k one or two"]
+    lint = ["-m ruff check .", "-m ruff format --check ."]
+    assert calls(repository) == [*lint, "-m pytest -k one or two"]
+    assert run_all(repository, "test", "--quick").returncode == 0
+    without = "not kernel and not engine and not slow and not vllm"
+    assert calls(repository) == [*lint, f"-m pytest -n 2 --dist loadfile -m {without}"]
 
 
 def test_clean_says_what_goes_and_keeps_what_counts(repository):

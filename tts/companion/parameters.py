@@ -38,7 +38,7 @@ def load_profile(name: str, *, folder: Path | None = None) -> Parameters:
         raise InputError(f"profile {name!r} is not known: choose one of {', '.join(known) or f'none in {folder}'}")
     path = known[name]
     try:
-        parameters = yaml.safe_load(path.read_text(encoding="utf-8"))
+        parameters = yaml.safe_load(path.read_bytes())
     except yaml.YAMLError as error:
         raise InputError(f"profile {path} is not valid YAML: {' '.join(str(error).split())}") from None
     if parameters is None:

@@ -57,7 +57,7 @@ VOLATILE = (
 KEPT = "what is stored is kept"
 ENGINE_LOGS = Path("build") / "engines"
 KERNEL_START = 600  # seconds that a kernel may take to start: on a busy network disk the imports take minutes
-KERNEL_NOTICE = 30  # seconds after which a line says what is waited for
+KERNEL_NOTICE = 30  # seconds until a line says that the kernel is still starting
 
 
 @dataclass(frozen=True)

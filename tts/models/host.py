@@ -277,7 +277,7 @@ def run_host(spec_file: Path) -> None:
 
         traceback.print_exc()
         line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-        spec_file.with_suffix(".error").write_text(f"{type(error).__name__}: {line}"[:500])
+        spec_file.with_suffix(".error").write_text(f"{type(error).__name__}: {line}"[:500], encoding="utf-8")
         os._exit(1)
     os._exit(0)  # without waiting for vLLM's threads and atexit hooks
 

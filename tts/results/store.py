@@ -1,11 +1,11 @@
-"""Results on disk: append-only tables of JSON lines, each named by the hash of exactly what determines its records.
+"""Results on disk: append-only tables of JSON lines. A hash of all that determines the records names each table.
 
     store/schema.json                  the version of this layout
     store/<kind>/<hash>/settings.json  what determines the records (models, prompt, sampling settings), in plain JSON
-    store/<kind>/<hash>/records.jsonl  one record a line, in the order in which they were finished
+    store/<kind>/<hash>/records.jsonl  one record a line, in the order of completion
 
 A record is identified inside its table by its `key` (a list such as [problem hash, sample index]). A failed attempt is
-a record too (`error` is set); a later success takes its place. Records are never changed or removed.
+a record too (`error` is set); a later success replaces it when read. Records are never changed or removed.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ Key = tuple[object, ...]
 
 
 def settings_hash(settings: Mapping[str, object]) -> str:
-    """The name of a table: equal for equal settings, whatever the order of their keys."""
+    """The name of the table for settings, whatever the order of their keys."""
     text = json.dumps(settings, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class Store:
-    """A folder of tables. Opening one writes nothing; a store of another schema is refused and left as it is."""
+    """A folder of tables. Opening it writes nothing. A store of another schema raises InputError and stays as it is."""
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
@@ -64,16 +64,16 @@ class Store:
 
 
 class Table:
-    """One append-only file of records. Several processes may append at once; whole records are what they see."""
+    """One append-only file of records. Several processes may append at once, and each reads whole records only."""
 
     def __init__(self, store: Store, folder: Path, settings: dict[str, object]):
         self.store, self.folder, self.settings = store, folder, settings
         self.path = folder / "records.jsonl"
 
     def read(self) -> dict[Key, Record]:
-        """All records by key, in order of key: the first success of each, or its last failure where there is none.
+        """All records by key, in order of key: the first success, or the last failure of a key without a success.
 
-        A torn last line (the process was killed while it wrote) is left out here and cut off by the next append.
+        A torn last line (the process was killed while writing) is ignored here and cut off by the next append.
         """
         records: dict[Key, Record] = {}
         for record in self._lines():
@@ -83,7 +83,7 @@ class Table:
         return dict(sorted(records.items()))
 
     def append(self, records: Iterable[Record]) -> None:
-        """Write whole records and flush them to the disk; on a full disk nothing of them stays and one line says so."""
+        """Write whole records and flush them to the disk. On a full disk none of them stays, and InputError says so."""
         data = "".join(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n" for record in records).encode()
         try:
             self._prepare()
@@ -98,12 +98,12 @@ class Table:
         except OSError as error:
             raise InputError(
                 f"store: can't write {self.path} ({error.strerror}): free some space or name another folder in `store`;"
-                " what was finished before is kept"
+                " earlier results are kept"
             ) from error
 
     def dataset(self) -> datasets.Dataset:
-        """The records of read() as a Hugging Face data set; a key's parts are joined by "/": a column has one type."""
-        import datasets  # slow to import, and only a reader who asks for it needs it
+        """The records of read() as a Hugging Face data set. Keys become text, their parts joined by "/"."""
+        import datasets  # slow to import and seldom needed
 
         return datasets.Dataset.from_list(
             [record | {"key": "/".join(map(str, key))} for key, record in self.read().items()]
@@ -118,7 +118,7 @@ class Table:
             if not path.exists():
                 draft = path.with_suffix(f".{os.getpid()}.tmp")
                 draft.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
-                draft.replace(path)  # whole or not at all
+                draft.replace(path)  # atomic
 
     def _lines(self) -> Iterator[Record]:
         if not self.path.exists():
@@ -138,7 +138,7 @@ class Table:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[FileIO]:
-    """The file, made where it is missing, open for reading and writing, unbuffered; others wait until it is closed."""
+    """The file (made if missing), open unbuffered for reading and writing; other processes wait until it is closed."""
     with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b", buffering=0) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield file
@@ -151,7 +151,7 @@ def _write_all(file: FileIO, data: bytes) -> None:
 
 
 def _cut_torn_tail(file: FileIO) -> int:
-    """Drop what follows the last newline; returns the size, where the next record begins."""
+    """Cut off what follows the last newline. Returns the size: where the next record begins."""
     end = file.seek(0, os.SEEK_END)
     start = end
     while start > 0:
