@@ -125,6 +125,21 @@ def test_the_map_of_choices_says_method_and_accuracy_and_leaves_the_style_alone(
     assert dict(plt.rcParams) == before
 
 
+def luminance(colour):
+    """Relative luminance of a colour in sRGB, as WCAG 2.1 defines it."""
+    parts = np.array(to_rgb(colour))
+    return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
+
+
+def test_text_on_the_map_of_choices_has_the_contrast_that_wcag_asks_for():
+    accuracy = np.linspace(0, 1, 105).reshape(5, 21)
+    _, ax = plt.subplots()
+    choice_map(ax, accuracy, np.full(accuracy.shape, "DVTS"), range(21))
+    for words, cell in zip(ax.texts, ax.collections[0].get_facecolors(), strict=True):
+        dark, light = sorted((luminance(words.get_color()), luminance(cell[:3])))
+        assert (light + 0.05) / (dark + 0.05) >= 4.5, words.get_text()
+
+
 def test_alt_text_of_difficulty_bars_is_of_the_largest_budget():
     rows = [
         (q, n, method, n / 20 / q) for q in (1, 2) for n in (4, 16) for method in ("majority", "best_of_n_weighted")
