@@ -64,7 +64,7 @@ def test_the_smoke_profile_asks_every_claim(kept):
 @pytest.mark.vllm
 def test_majority_voting_through_vllm_then_from_the_store_alone(tmp_path):
     notebook = ROOT / "notebooks" / "01_majority_voting.ipynb"
-    changes = load_profile("smoke") | {"engine": "vllm", "greedy_engine": "transformers", "n_problems": 4}
+    changes = load_profile("smoke") | {"engine": "vllm", "n_problems": 4, "n_max": 4}
     first = run(notebook, tmp_path, **changes)
     outputs = outputs_of(tmp_path / notebook.name)
     assert "policy-xs: 0 samples stored, 16 to make" in stderr_of(first)
@@ -82,7 +82,7 @@ def test_majority_voting_through_vllm_then_from_the_store_alone(tmp_path):
         ({"engine": "vlllm"}, "vlllm"),
         ({"policy_model": "no/where/at-all"}, "no/where/at-all"),
         ({"problems": "missing.jsonl"}, "there is no file missing.jsonl"),
-        ({"temperature": "hot"}, "temperature = 'hot' is str"),
+        ({"temperature": "hot"}, "temperature = 'hot' has type str"),
     ],
     ids=lambda value: next(iter(value), "") if isinstance(value, dict) else "",
 )
