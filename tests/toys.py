@@ -30,7 +30,9 @@ def make_repository(folder: Path) -> Path:
     """The files that run_all.sh and the runner need, without notebooks."""
     (folder / "notebooks" / "profiles").mkdir(parents=True)
     shutil.copytree(ROOT / "tts", folder / "tts", ignore=shutil.ignore_patterns("__pycache__", "models", "data"))
-    shutil.copytree(ROOT / "tts" / "models", folder / "tts" / "models")  # the code; tiny/models has the weights
+    shutil.copytree(
+        ROOT / "tts" / "models", folder / "tts" / "models", ignore=shutil.ignore_patterns("__pycache__")
+    )  # the code; tiny/models has the weights
     for path in (ROOT / "run_all.sh", *ROOT.glob("requirements-*.txt")):
         shutil.copy(path, folder)
     profiles = {

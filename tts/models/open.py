@@ -156,7 +156,7 @@ def choose_engine(engine: str) -> tuple[str, str]:
     if for_gpu:
         if has_gpu():
             return "vllm", "vLLM on the GPU"
-        return "transformers", "transformers, because the vLLM installed is for GPUs and none is here"
+        return "transformers", "transformers, because the installed vLLM needs a GPU and there is none"
     if _cpu_flags() & {"avx2", "avx512f"}:
         return "vllm", "vLLM on the CPU"
     return "transformers", "transformers, because vLLM needs a CPU with AVX2, and this one lacks it"
