@@ -89,7 +89,11 @@ def _hash_file(file: Path) -> str:
     status = file.stat()
     if status.st_size < 64 << 20:
         return hashlib.sha256(file.read_bytes()).hexdigest()
-    memory = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tts" / "sha256.json"
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:  # a user id without an account has no home: nothing is remembered
+        cache = Path(os.devnull)
+    memory = cache / "tts" / "sha256.json"
     key = f"{file}:{status.st_size}:{status.st_mtime_ns}"
     try:
         known = json.loads(memory.read_text())
