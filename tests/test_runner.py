@@ -83,7 +83,7 @@ def start_kernels_after(repository, code):
 @pytest.mark.kernel
 def test_a_kernel_that_dies_at_once_is_one_failure(repository):
     make_notebook(repository, "01_one")
-    start_kernels_after(repository, "import os; sys.stderr.write('libfoo.so is missing'); os._exit(1)")
+    start_kernels_after(repository, "import os; print('libfoo.so is missing', file=sys.stderr); os._exit(1)")
     done = run(repository)
     assert done.returncode == 1
     assert "libfoo.so is missing" in done.stderr
