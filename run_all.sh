@@ -87,8 +87,9 @@ if [ $command = clean ]; then
   remove() {
     local files=
     [ -e "$1" ] || [ -L "$1" ] || return 0
-    if under_git && ! files=$(tracked "$1" 2>&1); then say "$1 is left: git can't say whether it is committed"; return 0; fi
+    if under_git && ! files=$(tracked "$1" 2>/dev/null); then say "$1 is left: git can't say whether it is committed"; return 0; fi
     if [ -n "$files" ]; then say "$1 is committed: left"; return 0; fi
+    if [ -n "$(find "$1" -name .git -print -quit)" ]; then say "$1 holds a git repository of its own: left"; return 0; fi
     printf '%8s  %s\n' "$(du -sh -- "$1" | cut -f 1)" "$1"
     rm -rf -- "$1"
   }
@@ -198,7 +199,8 @@ progress() { # of pip, on one line of the terminal
 install() { # LOG PIP-OPTIONS...: into .venv, whatever a pip.conf says; most modules are never imported, so not compiled
   local log=$1
   shift
-  if ! "$python" -m pip --disable-pip-version-check install --no-user --target '' --no-deps --no-compile "$@" 2>&1 | tee -a "$log" | progress; then
+  if ! "$python" -m pip --disable-pip-version-check install --no-user --target '' --root / --prefix "$PWD/.venv" \
+    --no-deps --no-compile "$@" 2>&1 | tee -a "$log" | progress; then
     fail "pip failed: $(grep -E '^ *(ERROR|error)' "$log" | tail -n 1) (log: $log; run it again to go on)"
   fi
 }

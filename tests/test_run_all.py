@@ -1,14 +1,17 @@
 """run_all.sh: its words, its set-up (against a Python that only writes down what it was asked), and a real run."""
 
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 from test_packaging import KINDS, pinned, pins
-from toys import files, make_notebook, make_repository
+from toys import ROOT, files, make_notebook, make_repository
 
 # Stands for python3.11: makes environments in which it is itself the Python, and notes every call and its variables.
 STAND_IN = """#!/bin/bash
@@ -139,7 +142,8 @@ def test_variables_of_the_user_change_neither_what_is_installed_nor_what_is_impo
     kept = {"PIP_INDEX_URL": "https://mirror/simple", "PIP_CERT": "/cert.pem"}
     done = run_all(repository, "--machine", "cpu", HOME=str(tmp_path / "gone"), LC_ALL="C", **redirecting, **kept)
     assert done.returncode == 0, done.stderr
-    assert all("install --no-user --target  " in line for line in calls(repository)[1:-1])  # as a pip.conf may say
+    here = f"install --no-user --target  --root / --prefix {repository}/.venv "  # a pip.conf may say otherwise
+    assert all(here in line for line in calls(repository)[1:-1])
     seen = dict(line.split("=", 1) for line in Path(f"{tmp_path}/calls.env").read_text().splitlines())
     assert kept.items() <= seen.items()
     assert seen["PYTHONPATH"] == str(repository)
@@ -294,6 +298,49 @@ def test_clean_asks_the_repository_that_a_path_lies_in(repository, tmp_path):
     assert done.returncode == 0
     assert done.stderr.count("is committed: left") == 3
     assert (inner / "__pycache__" / "x").exists()
+
+
+def test_clean_leaves_what_holds_a_repository_of_its_own(repository):
+    """The outer one knows nothing of what is committed there."""
+    (repository / "store" / "samples").mkdir(parents=True)
+    subprocess.run(["git", "init", "-q", repository / "store"], check=True)
+    (repository / "build").mkdir()
+    done = run_all(repository, "clean", "--store")
+    assert done.stderr == "run_all: store holds a git repository of its own: left\n"
+    assert (repository / "store" / "samples").exists()
+    assert not (repository / "build").exists()
+
+
+def test_clean_heeds_what_git_lists_and_not_its_warnings(repository, tmp_path, monkeypatch):
+    subprocess.run(["git", "init", "-q", repository], check=True)
+    (repository / "build").mkdir()
+    (tmp_path / "git").write_text(f'#!/bin/sh\necho "warning: no access" >&2\nexec {shutil.which("git")} "$@"\n')
+    (tmp_path / "git").chmod(0o755)
+    done = run_all(repository, "clean", PATH=f"{tmp_path}:{os.environ['PATH']}")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not (repository / "build").exists()
+
+
+@pytest.mark.slow
+def test_a_pip_conf_can_not_send_packages_elsewhere(tmp_path):
+    """The real pip, called as set_up calls it."""
+    pip_install = re.search(r"-m pip (.*)\\\n\s*(--no-deps.*?) \"\$@\"", (ROOT / "run_all.sh").read_text())
+    options = shlex.split(" ".join(pip_install.groups()).replace("$PWD", str(tmp_path)))
+    with zipfile.ZipFile(tmp_path / "toy-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("toy.py", "")
+        wheel.writestr("toy-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: toy\nVersion: 1.0\n")
+        wheel.writestr("toy-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr("toy-1.0.dist-info/RECORD", "toy.py,,\n")
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / ".venv"], check=True)
+    python = tmp_path / ".venv" / "bin" / "python"
+    for setting in ("user = true", "target = {}/else", "prefix = {}/else", "root = {}/else"):
+        (tmp_path / "pip.conf").write_text(f"[install]\n{setting.format(tmp_path)}\nforce-reinstall = true\n")
+        environment = os.environ | {"PIP_CONFIG_FILE": str(tmp_path / "pip.conf")}
+        command = [python, "-m", "pip", *options, "--no-index", tmp_path / "toy-1.0-py3-none-any.whl"]
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+        subprocess.run([python, "-c", "import toy"], check=True)
+        assert not (tmp_path / "else").exists()
+        subprocess.run([python, "-m", "pip", "uninstall", "-q", "-y", "toy"], check=True)
 
 
 @pytest.mark.kernel

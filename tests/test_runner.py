@@ -64,9 +64,12 @@ def test_kernels_run_this_python_whatever_the_user_has_set(repository, tmp_path)
         "leaked = 'leaked' in globals()\nassert not leaked",
         "from matplotlib import rcParams\nassert (rcParams['font.size'], rcParams['text.usetex']) == (10, False)",
         "from matplotlib import get_backend\nassert 'inline' in get_backend()",
+        f"import tts\nassert tts.__file__.startswith({str(repository)!r}), tts.__file__",
+        "import sys\nif sys.flags.optimize: raise SystemError('no assert of these cells is checked')",
         "from tts.models.host import runtime_directory\nassert len(str(runtime_directory())) < 80",
     )
     mine = {"PYTHONSTARTUP": str(home / "mine.py"), "MATPLOTLIBRC": str(home / "matplotlibrc"), "MPLBACKEND": "TkAgg"}
+    mine |= {"PYTHONOPTIMIZE": "1"}
     done = run(repository, HOME=str(home), TMPDIR=str(temporary), LC_ALL="C", **mine)
     assert done.returncode == 0, done.stderr
     assert not list(temporary.iterdir())
@@ -80,7 +83,7 @@ def start_kernels_after(repository, code):
 @pytest.mark.kernel
 def test_a_kernel_that_dies_at_once_is_one_failure(repository):
     make_notebook(repository, "01_one")
-    start_kernels_after(repository, "import os; sys.stderr.write('libfoo.so is missing'); os._exit(1)")
+    start_kernels_after(repository, "import os; print('libfoo.so is missing', file=sys.stderr); os._exit(1)")
     done = run(repository)
     assert done.returncode == 1
     assert "libfoo.so is missing" in done.stderr

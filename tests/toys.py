@@ -29,10 +29,9 @@ print("half way", file=sys.stderr)
 def make_repository(folder: Path) -> Path:
     """The files that run_all.sh and the runner need, without notebooks."""
     (folder / "notebooks" / "profiles").mkdir(parents=True)
-    shutil.copytree(ROOT / "tts", folder / "tts", ignore=shutil.ignore_patterns("__pycache__", "models", "data"))
-    shutil.copytree(
-        ROOT / "tts" / "models", folder / "tts" / "models", ignore=shutil.ignore_patterns("__pycache__")
-    )  # the code; tiny/models has the weights
+    for package in ("tts", "tts/models"):  # the code; tiny/models has the weights
+        ignored = shutil.ignore_patterns("__pycache__", "models", "data")
+        shutil.copytree(ROOT / package, folder / package, ignore=ignored)
     for path in (ROOT / "run_all.sh", *ROOT.glob("requirements-*.txt")):
         shutil.copy(path, folder)
     profiles = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import os
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ def load_problems(source: str, *, n: int = 0) -> list[Problem]:
     Each row needs `problem` and `answer`; `unique_id` (or `id`), `solution`, `subject` and `level` are optional.
     """
     check_counts(0, n_problems=n)
-    path = EMBEDDED.get(source) or Path(source).expanduser()
+    path = EMBEDDED.get(source) or Path(os.path.expanduser(source))  # an unknown home stays ~
     is_hub_id = source.count("/") == 1 and not source.startswith((".", "/", "~")) and path.suffix not in SUFFIXES
     rows = _read_dataset(str(path)) if path.is_dir() or (is_hub_id and not path.is_file()) else _read_file(path)
     problems: dict[str, Problem] = {}

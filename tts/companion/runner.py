@@ -106,8 +106,6 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("the tts that is installed lies outside its repository: clone it and use ./run_all.sh")
     os.chdir(root)  # papermill reads a path as a format string, and a relative path has none of the user's braces
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    for name in ("PYTHONHOME", "PYTHONSTARTUP", "MPLBACKEND", "MATPLOTLIBRC"):  # the caller's have no say in figures
-        os.environ.pop(name, None)
     jobs: list[Job] = []
     try:
         jobs = plan(profile=options.profile, only=options.only, changes=options.set)
@@ -264,14 +262,17 @@ def environment(root: Path) -> Iterator[None]:
         }
         (kernel / "kernel.json").write_text(json.dumps(about))
         (folder / "matplotlibrc").touch()
+        for name in [name for name in os.environ if name.startswith("PYTHON")]:  # PYTHONOPTIMIZE would skip asserts
+            del os.environ[name]
         os.environ |= {
             "JUPYTER_PATH": scratch,
             "JUPYTER_DATA_DIR": scratch,
             "IPYTHONDIR": str(folder / "ipython"),
             "MATPLOTLIBRC": str(folder / "matplotlibrc"),
             "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+            "PYTHONNOUSERSITE": "1",
             "PYTHONPATH": str(root),
-            "PYTHONSTARTUP": "",  # IPython would run it
+            "PYTHONUTF8": "1",
             "PYTHONWARNINGS": "ignore:IProgress not found",  # tqdm asks for a widget that no saved notebook could show
             "TTS_ENGINES": before.get("TTS_ENGINES") or str(folder / "engines"),
         }
@@ -440,12 +441,15 @@ def device() -> str:
     from tts.models.open import has_gpu
 
     if has_gpu():
-        try:
-            command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-            names = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\n")
-            return " + ".join(name.strip() for name in names if name.strip())
-        except (OSError, subprocess.CalledProcessError):
-            pass
+        query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").strip()
+        # By itself nvidia-smi lists the GPUs of other jobs too. It refuses the name of a MIG slice.
+        for command in ([*query, f"--id={visible}"], query) if visible else (query,):
+            try:
+                names = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\n")
+                return " + ".join(name.strip() for name in names if name.strip())
+            except (OSError, subprocess.CalledProcessError):
+                pass
     try:
         named = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
     except OSError:

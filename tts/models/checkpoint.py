@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -304,7 +305,7 @@ def open_checkpoint(
     Raises InputError for a directory without config, tokenizer, weights or, with chat=True, chat template, and for a
     hub id that does not exist or can't be reached.
     """
-    here = Path(model).expanduser()
+    here = Path(os.path.expanduser(model))  # an unknown home stays ~
     if not model:
         raise InputError(f"{parameter} is empty: give {_choices()}, a directory or a hub id owner/name")
     if "/" not in model and (EMBEDDED / model / "config.json").is_file():

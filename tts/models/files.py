@@ -22,11 +22,16 @@ _POINTER = b"version https://git-lfs.github.com/"  # how the pointer begins that
 def read_json(path: Path) -> dict:
     """The JSON object in a file; {} if the file is missing."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"), object_hook=_plain)
     except FileNotFoundError:
         return {}
     except ValueError as error:
         raise InputError(f"{path} is not JSON ({error}): is the file cut off?") from None
+
+
+def _plain(value: dict) -> dict | float:
+    """A JSON object, or the float that transformers writes as {"__float__": "Infinity"}."""
+    return float(value["__float__"]) if value.keys() == {"__float__"} else value
 
 
 def read_template(path: Path) -> str:
@@ -89,7 +94,11 @@ def _hash_file(file: Path) -> str:
     status = file.stat()
     if status.st_size < 64 << 20:
         return hashlib.sha256(file.read_bytes()).hexdigest()
-    memory = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tts" / "sha256.json"
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:  # a user id without an account has no home: nothing is remembered
+        cache = Path(os.devnull)
+    memory = cache / "tts" / "sha256.json"
     key = f"{file}:{status.st_size}:{status.st_mtime_ns}"
     try:
         known = json.loads(memory.read_text())

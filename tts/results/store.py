@@ -76,8 +76,7 @@ class Table:
         A torn last line (the process was killed while writing) is ignored here and cut off by the next append.
         """
         records: dict[Key, Record] = {}
-        for record in self._lines():
-            key = tuple(record["key"])
+        for key, record in self._lines():
             if key not in records or records[key].get("error"):
                 records[key] = record
         return dict(sorted(records.items()))
@@ -105,8 +104,11 @@ class Table:
         """The records of read() as a Hugging Face data set. Keys become text, their parts joined by "/"."""
         import datasets  # slow to import and seldom needed
 
+        records = self.read()
+        # from_list has the columns of the first record alone, and a failure has others than a success.
+        columns = dict.fromkeys(name for record in records.values() for name in record)
         return datasets.Dataset.from_list(
-            [record | {"key": "/".join(map(str, key))} for key, record in self.read().items()]
+            [columns | record | {"key": "/".join(map(str, key))} for key, record in records.items()]
         )
 
     def _prepare(self) -> None:
@@ -120,7 +122,7 @@ class Table:
                 draft.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
                 draft.replace(path)  # atomic
 
-    def _lines(self) -> Iterator[Record]:
+    def _lines(self) -> Iterator[tuple[Key, Record]]:
         if not self.path.exists():
             return
         with self.path.open("rb") as file:
@@ -128,12 +130,14 @@ class Table:
                 if not line.endswith(b"\n"):
                     return
                 try:
-                    yield json.loads(line)
-                except ValueError:
+                    record = json.loads(line)
+                    key = tuple(record["key"])
+                except (ValueError, TypeError, LookupError):
                     raise InputError(
                         f"store: {self.path}, line {number} is damaged: remove that line to sample it again, "
                         "or name another folder in `store`"
                     ) from None
+                yield key, record
 
 
 @contextmanager
