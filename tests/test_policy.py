@@ -21,6 +21,7 @@ import tts.models.open
 from tts.errors import InputError
 from tts.models.checkpoint import Checkpoint, open_checkpoint
 from tts.models.config import read_setting
+from tts.models.files import read_json
 from tts.models.open import ENGINES, choose_engine, open_policy, open_prm
 from tts.models.vllm import _cache_bytes
 from tts.tiny import MODELS
@@ -220,6 +221,18 @@ def test_a_tokenizer_of_a_newer_format_is_named_before_an_engine_starts(director
 def test_the_context_comes_by_whatever_name(directory, config, context):
     (directory / "config.json").write_text(json.dumps(config))
     assert open_policy(str(directory)).context == context
+
+
+@pytest.mark.parametrize("context", ["4096", -5, 2.5])
+def test_a_context_that_is_no_size_is_one_line(directory, context):
+    (directory / "config.json").write_text(json.dumps({"model_type": "llama", "max_position_embeddings": context}))
+    text = message(open_policy, str(directory))
+    assert f"its config.json gives {context!r} as the context" in text
+
+
+def test_an_infinite_float_as_transformers_writes_it(tmp_path):
+    (tmp_path / "config.json").write_text('{"time_step_limit": [0.0, {"__float__": "Infinity"}], "sizes": {"a": 1}}')
+    assert read_json(tmp_path / "config.json") == {"time_step_limit": [0.0, float("inf")], "sizes": {"a": 1}}
 
 
 def test_a_config_that_its_class_refuses_is_one_line(directory):

@@ -328,6 +328,10 @@ def open_checkpoint(
         limit = read_setting(config, "max_position_embeddings") or read_setting(config, "max_seq_len")  # MPT's name
     except InputError as error:
         raise InputError(f"{parameter}={model!r}: {error}: correct it, or use another model") from None
+    if limit is not None and (not isinstance(limit, int) or limit < 1):
+        raise InputError(
+            f"{parameter}={model!r}: its config.json gives {limit!r} as the context: write a whole number, 1 or more"
+        )
     if max_context < 0 or (limit and max_context > limit):
         raise InputError(
             f"max_context={max_context}, but {model} reads 1 to {limit or 'any number of'} tokens: give that or less"
