@@ -240,6 +240,7 @@ def alive(pid):
         return False
 
 
+@pytest.mark.slow
 def test_a_late_answer_is_given_up_and_the_others_are_read():
     texts = ["x+1", SLOW, "y+1", "z+1", SLOW, "x+2"]
     replies = POOL.read(texts, workers=2, deadline=4.0)  # below what a worker gives itself, 5 s
@@ -247,6 +248,7 @@ def test_a_late_answer_is_given_up_and_the_others_are_read():
     assert POOL.read(["x+1"], workers=2, deadline=60.0) == replies[:1]
 
 
+@pytest.mark.slow
 def test_a_late_answer_has_the_status_timeout(no_cache, monkeypatch):
     monkeypatch.setattr(tts.answers, "refuse", lambda text: None)
     found = canonical_keys([SLOW, "x+1"], deadline=4.0)
@@ -264,6 +266,7 @@ def test_workers_killed_between_two_calls_are_replaced(sent, no_cache):
     assert not set(before) & set(pids())
 
 
+@pytest.mark.slow
 def test_a_worker_killed_at_work_is_replaced_and_the_answer_read_again(no_cache):
     POOL.close()
     canonical_keys(["x+1"], workers=1)
@@ -384,6 +387,7 @@ def test_under_asyncio():
     assert here == there
 
 
+@pytest.mark.slow
 def test_in_a_notebook(tmp_path):
     nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
     cells = [CALL, "async def call():\n    return canonical_key('x+2')\nawait call()"]
@@ -407,6 +411,7 @@ def test_in_a_forked_child(no_cache):
     assert canonical_key("x+9") is not None
 
 
+@pytest.mark.slow
 def test_workers_end_with_their_parent(tmp_path):
     tell = "from tts.answers.pool import POOL\nprint(*[worker.process.pid for worker in POOL._workers], flush=True)\n"
     for end in ("", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n"):

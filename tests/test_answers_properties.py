@@ -3,6 +3,7 @@
 import itertools
 import random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -87,6 +88,7 @@ def key(answer):
         return ("text", str(error))
 
 
+@pytest.mark.slow
 @with_examples(30)
 @given(answers)
 def test_rewriting_keeps_the_key(answer):
@@ -102,6 +104,7 @@ def test_thousands_separators(number):
         assert key(f"{number:,}".replace(",", separator)) == key(str(number))
 
 
+@pytest.mark.slow
 @with_examples(25)
 @given(scalars, scalars)
 def test_sums_and_products_have_no_order(a, b):

@@ -234,6 +234,7 @@ def test_the_readme_says_what_the_data_say():
     assert shown == ledger_table.markdown(ROOT / "figures")
 
 
+@pytest.mark.slow
 def test_intervals_cover_what_they_should():
     """200 simulated benchmarks of 200 problems, true difference 0.05: about 95 % of the intervals hold it."""
     rng = np.random.default_rng(0)

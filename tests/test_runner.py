@@ -167,6 +167,7 @@ def test_the_full_grid_says_how_each_notebook_was_made(repository):
     assert "![a](02_two.png)" in page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -214,6 +215,7 @@ def test_failing_cell_is_shown_and_nothing_is_copied(repository):
     assert nbformat.read(repository / "notebooks" / "01_good.ipynb", as_version=4).cells[1].execution_count is None
 
 
+@pytest.mark.slow
 def test_folder_that_can_not_be_written_is_one_line(repository):
     make_notebook(repository, "01_one")
     (repository / "build").write_text("a file where a folder should be")
@@ -333,6 +335,7 @@ def test_two_notebooks_can_not_write_one_figure(repository):
     assert not (repository / "figures").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

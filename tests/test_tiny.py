@@ -63,6 +63,7 @@ def test_rebuilding_gives_identical_files(split: str, tmp_path: Path) -> None:
     assert (tmp_path / "again.jsonl").read_bytes() == (DATA / f"{split}.jsonl").read_bytes()
 
 
+@pytest.mark.slow
 def test_rebuilding_the_tokenizer_gives_the_same_vocabulary(tokenizer: Tokenizer) -> None:
     assert train_tokenizer().get_vocab() == tokenizer.get_vocab()
 
