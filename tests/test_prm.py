@@ -197,15 +197,12 @@ def grow(scorer, problem, dice, *, width, depth):
 
 
 def tree_tokens(scorer, problem, calls):
-    """The tokens of all distinct nodes of a tree: the problem once, each step with its part of the template once."""
+    """The tokens of a tree, what its solutions have in common once: each distinct beginning of a solution is a token."""
 
     def layout(*steps):
         return scorer.format.layout(problem, [step.strip() for step in steps]).ids
 
-    nodes = {steps[:k] for steps in map(tuple, calls) for k in range(1, len(steps) + 1)}
-    firsts = zip(*(layout(step) for step in "1xab+-"), strict=False)
-    begin = next(i for i, tokens in enumerate(firsts) if len(set(tokens)) > 1)
-    return begin + sum(len(layout(*node)) - (len(layout(*node[:-1])) if node[1:] else begin) for node in nodes)
+    return len({layout(*steps)[:k] for steps in calls for k in range(1, len(layout(*steps)) + 1)})
 
 
 @every_format

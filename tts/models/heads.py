@@ -14,7 +14,7 @@ from tts.models.scoring import check_mass
 from tts.models.worker import load_model
 
 if TYPE_CHECKING:
-    from torch import Tensor, device
+    from torch import Tensor, device, nn
     from transformers import Cache
 
 # The tensors of a head beside the language model's, in the order in which they are applied.
@@ -26,6 +26,10 @@ class Head(Protocol):
     """A loaded model with the head of its format."""
 
     device: device
+    model: nn.Module  # of transformers
+
+    def from_hidden(self, hidden: Tensor) -> Tensor:
+        """Scores [n] from the model's last hidden states [n, width] at the score positions."""
 
     def __call__(self, at: tuple[Tensor, Tensor], **inputs: object) -> tuple[Tensor, Cache | None]:
         """A forward pass over inputs: the scores [n] at (rows [n], columns [n]) of the token ids, and the cache."""
@@ -51,27 +55,27 @@ class _Answers:
     def __init__(self, checkpoint: Checkpoint, prm_format: Format, dtype: str, check_policy: bool) -> None:
         import torch
 
-        self._model = load_model(checkpoint, dtype)
-        self.device = self._model.device
+        self.model = load_model(checkpoint, dtype)
+        self.device = self.model.device
         self._answers = [prm_format.head.good, prm_format.head.bad]
         # Try the replacement on one solution. If it changes the logits, the model makes those of all tokens every time.
         layout = prm_format.layout("What is 1 + 1?", ["1 + 1 = 2"])
         ids = torch.tensor([layout.ids], device=self.device)
         self._at = torch.zeros(1, dtype=torch.long), torch.tensor(layout.positions)
-        whole = self._model.get_output_embeddings()
+        whole = self.model.get_output_embeddings()
         with torch.inference_mode():
-            logits = self._model(input_ids=ids, use_cache=False).logits[self._at].double()
+            logits = self.model(input_ids=ids, use_cache=False).logits[self._at].double()
             if check_policy:
                 check_mass(checkpoint, logits.softmax(-1)[:, self._answers].sum().item())
             try:
-                self._model.set_output_embeddings(self._narrow(whole))
-                narrow = self._model(input_ids=ids, use_cache=False).logits[0].double()
+                self.model.set_output_embeddings(self._narrow(whole))
+                narrow = self.model(input_ids=ids, use_cache=False).logits[0].double()
                 # in bfloat16, rounding alone moves a logit by 1 in 256
                 self._is_narrow = torch.allclose(narrow, logits[:, self._answers], rtol=0.02, atol=0.02, equal_nan=True)
             except Exception:
                 self._is_narrow = False
             if not self._is_narrow:
-                self._model.set_output_embeddings(whole)
+                self.model.set_output_embeddings(whole)
 
     def _narrow(self, whole):
         """The layer that replaces `whole`: from hidden states [rows, tokens, width] to logits [1, n, 2]."""
@@ -84,10 +88,18 @@ class _Answers:
         layer.register_forward_pre_hook(lambda _, arguments: arguments[0][self._at][None])
         return layer
 
+    def from_hidden(self, hidden: Tensor) -> Tensor:
+        """See Head. Right where the logits are one product."""
+        from torch.nn.functional import linear
+
+        head = self.model.get_output_embeddings()
+        logits = linear(hidden, head.weight, head.bias)
+        return (logits if self._is_narrow else logits[:, self._answers]).double().softmax(-1)[:, 0]
+
     def __call__(self, at: tuple[Tensor, Tensor], **inputs: object) -> tuple[Tensor, Cache | None]:
         """See Head."""
         self._at = at
-        output = self._model(**inputs)
+        output = self.model(**inputs)
         logits = output.logits[0] if self._is_narrow else output.logits[at][:, self._answers]
         return logits.double().softmax(-1)[:, 0], getattr(output, "past_key_values", None)
 
@@ -101,27 +113,29 @@ class _Beside:
     def __init__(self, checkpoint: Checkpoint, prm_format: Format, dtype: str) -> None:
         names = _CLASSES if prm_format.head == "classes" else _VALUE
         with _without_warnings():  # about the head's tensors, which the model below it does not use
-            self._model = load_model(checkpoint, dtype, head=False)
-        self.device = self._model.device
+            self.model = load_model(checkpoint, dtype, head=False)
+        self.device = self.model.device
         found = _read_tensors(checkpoint.download(), names)
         if missing := [name for name in names if name not in found]:
             raise InputError(
                 f"{checkpoint.label}: its weights have no {', '.join(missing)}, the head of format {prm_format.name}: "
                 "give a PRM of this format, or name another one"
             )
-        self._weights = [found[name].to(device=self.device, dtype=self._model.dtype) for name in names]
+        self._weights = [found[name].to(device=self.device, dtype=self.model.dtype) for name in names]
 
     def __call__(self, at: tuple[Tensor, Tensor], **inputs: object) -> tuple[Tensor, Cache | None]:
         """See Head."""
+        output = self.model(**inputs)
+        return self.from_hidden(output.last_hidden_state[at]), output.past_key_values
+
+    def from_hidden(self, hidden: Tensor) -> Tensor:
+        """See Head."""
         from torch.nn.functional import linear
 
-        output = self._model(**inputs)
-        values = linear(output.last_hidden_state[at], *self._weights[:2])
+        values = linear(hidden, *self._weights[:2])
         if len(self._weights) == 4:
-            scores = linear(values.relu(), *self._weights[2:]).double().softmax(-1)[:, 1]
-        else:
-            scores = values[:, 0].double().sigmoid()
-        return scores, output.past_key_values
+            return linear(values.relu(), *self._weights[2:]).double().softmax(-1)[:, 1]
+        return values[:, 0].double().sigmoid()
 
 
 @contextmanager

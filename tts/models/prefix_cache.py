@@ -32,6 +32,11 @@ class Segment:
             segment = segment.before
         return segments[::-1]
 
+    def copy_to(self, known: Tensor) -> None:
+        """Write all keys and values from the beginning of the sequence to known [layers, 2, heads, tokens, size]."""
+        for part in self.chain():
+            known[:, :, :, part.end - part.values.shape[3] : part.end] = part.values
+
 
 class PrefixCache:
     """At most `size` bytes of segments, found by the token ids up to their ends."""

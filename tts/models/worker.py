@@ -1,4 +1,4 @@
-"""What the policy and the scorer on transformers share: loading a model, and a thread that runs requests in batches."""
+"""What the policy and the scorer on transformers share: a thread that runs requests together, and loading a model."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import contextlib
 import importlib.metadata
 import os
 import queue
-import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -22,46 +21,53 @@ if TYPE_CHECKING:
 
 @dataclass(eq=False)
 class Job:
-    """One request; its future gets the result, in any thread."""
+    """One request; its future belongs to the event loop that asked."""
 
-    future: Future = field(default_factory=Future, kw_only=True)
+    future: asyncio.Future = field(init=False)
 
-    def answer(self, result: object) -> None:
-        """Set the result, unless the request was cancelled."""
-        with contextlib.suppress(InvalidStateError):
-            self.future.set_result(result)
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return self.future.done()
+
+
+Answers = Iterable[tuple[Job, object]]
 
 
 class Runner(Protocol):
     """A loaded model, used by one thread."""
 
-    def batches(self, jobs: list[Job]) -> Iterable[Sequence[Job]]:
-        """The jobs in batches. Each batch is run before the next one is asked for."""
+    def add(self, jobs: Iterable[Job]) -> None:
+        """Take jobs on."""
 
-    def run(self, batch: list[Job]) -> None:
-        """Answer all jobs of a batch. None of them is answered or cancelled yet."""
+    @property
+    def is_busy(self) -> bool:
+        """Whether a job is unanswered."""
+
+    def step(self) -> Answers:
+        """Do a part of the work; returns the jobs that it completed, with their results."""
+
+    def clear(self) -> None:
+        """Forget all jobs, after an error."""
 
 
 class Worker:
-    """Runs jobs in a thread of its own, which loads the model for the first one.
+    """Runs jobs in a thread of its own, which loads the model for the first one; new jobs join between two steps."""
 
-    Jobs that arrive in one tick of the event loop, or while the thread is busy, are run together.
-    """
-
-    def __init__(self, load: Callable[[], Runner], *, pause: float = 0.0) -> None:
+    def __init__(self, load: Callable[[], Runner]) -> None:
         self._load = load
-        self._pause = pause  # seconds that the thread waits for more jobs
         self._thread: _Thread | None = None
         self._tick: tuple[asyncio.AbstractEventLoop, list[Job]] | None = None
 
     async def run(self, job: Job) -> object:
         """The job's result. Raises EngineError if the engine fails."""
         loop = asyncio.get_running_loop()
+        job.future = loop.create_future()
         if self._tick is None or self._tick[0] is not loop:
             self._tick = loop, []
-            loop.call_soon(self._send, self._tick)
+            loop.call_soon(self._send, self._tick)  # the jobs of one tick of the event loop begin together
         self._tick[1].append(job)
-        return await asyncio.wrap_future(job.future)
+        return await job.future
 
     def close(self) -> None:
         """Release the model after all waiting jobs are answered. The next job loads it again."""
@@ -74,18 +80,19 @@ class Worker:
     def _send(self, tick: tuple[asyncio.AbstractEventLoop, list[Job]]) -> None:
         if self._tick is tick:  # otherwise close() has sent it already
             self._tick = None
-            self._thread = self._thread or _Thread(self._load, self._pause)
+            self._thread = self._thread or _Thread(self._load)
             self._thread.put(tick[1])
 
 
 class _Thread:
     """An executor's thread: the interpreter waits for those at exit, while from others torch aborts the process."""
 
-    def __init__(self, load: Callable[[], Runner], pause: float) -> None:
-        self._load, self._pause = load, pause
+    def __init__(self, load: Callable[[], Runner]) -> None:
+        self._load = load
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="transformers")
         self._inbox: queue.SimpleQueue[list[Job]] = queue.SimpleQueue()
         self._runner: Runner | None = None
+        self._open: dict[Job, None] = {}  # unanswered, in order of arrival
 
     def put(self, jobs: list[Job]) -> None:
         self._inbox.put(jobs)
@@ -95,33 +102,50 @@ class _Thread:
         self._executor.shutdown(wait=False)
 
     def _run_all(self) -> None:
-        """Run all waiting jobs; the calls for jobs that are run here find nothing."""
-        if self._inbox.empty():
-            return
-        time.sleep(self._pause)
+        """Run until nothing is left to do; the calls for jobs that joined meanwhile find nothing."""
+        try:
+            jobs = self._take()
+            if not jobs:
+                return
+            self._runner = self._runner or self._load()
+            self._runner.add(jobs)
+            while self._runner.is_busy:
+                self._answer(self._runner.step())
+                self._runner.add(self._take())
+        except Exception as error:
+            if not isinstance(error, InputError | EngineError):
+                line = str(error).splitlines()[0] if str(error) else ""
+                error = EngineError(f"transformers failed: {type(error).__name__}: {line}")
+            if self._runner is not None:
+                self._runner.clear()
+            self._answer((job, error) for job in list(self._open))
+
+    def _take(self) -> list[Job]:
         jobs: list[Job] = []
         while not self._inbox.empty():
             jobs += self._inbox.get()
-        with _failing(jobs):
-            self._runner = self._runner or self._load()
-            for batch in self._runner.batches(jobs):
-                if waiting := [job for job in batch if not job.future.done()]:
-                    with _failing(waiting):
-                        self._runner.run(waiting)
+        self._open.update(dict.fromkeys(jobs))
+        return jobs
+
+    def _answer(self, answers: Answers) -> None:
+        """Resolve the futures, with one call into each event loop."""
+        by_loop: dict[asyncio.AbstractEventLoop, list[tuple[Job, object]]] = {}
+        for job, result in answers:
+            del self._open[job]
+            by_loop.setdefault(job.future.get_loop(), []).append((job, result))
+        for loop, pairs in by_loop.items():
+            with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits
+                loop.call_soon_threadsafe(_resolve, pairs)
 
 
-@contextlib.contextmanager
-def _failing(jobs: Sequence[Job]):
-    """Give an error to all jobs without an answer: InputError and EngineError as they are, others as EngineError."""
-    try:
-        yield
-    except Exception as error:
-        if not isinstance(error, InputError | EngineError):
-            line = str(error).splitlines()[0] if str(error) else ""
-            error = EngineError(f"transformers failed: {type(error).__name__}: {line}")
-        for job in jobs:
-            with contextlib.suppress(InvalidStateError):
-                job.future.set_exception(error)
+def _resolve(pairs: list[tuple[Job, object]]) -> None:
+    for job, result in pairs:
+        if job.is_over:
+            continue
+        if isinstance(result, Exception):
+            job.future.set_exception(result)
+        else:
+            job.future.set_result(result)
 
 
 def provenance(dtype: str) -> dict[str, str]:
