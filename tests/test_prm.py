@@ -197,7 +197,7 @@ def grow(scorer, problem, dice, *, width, depth):
 
 
 def tree_tokens(scorer, problem, calls):
-    """The tokens of a tree, what its solutions have in common once: each distinct beginning of a solution is a token."""
+    """The tokens of a tree, those that its solutions have in common once: as many as there are beginnings."""
 
     def layout(*steps):
         return scorer.format.layout(problem, [step.strip() for step in steps]).ids

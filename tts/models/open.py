@@ -40,7 +40,8 @@ def open_policy(
                             "owner/name" or "owner/name@revision"
     name                    what figures and records call it; "" for the model's own name
     parameter               the notebook's parameter that names the model, for error messages
-    engine                  "vllm", "transformers", or "auto": see choose_engine
+    engine                  "vllm", "transformers", or "auto": transformers for a small model (up to 64 MiB) where there
+                            is no GPU, because it is several times faster; otherwise see choose_engine
     revision                of a hub id that names none; it is pinned to its current commit
     system_prompt           "" for none
     dtype                   "auto" (float32 on a CPU, the weights' own type on a GPU), or one of DTYPES
@@ -55,6 +56,8 @@ def open_policy(
     if dtype == "float64" and chosen == "vllm":
         raise InputError("dtype='float64' is for engine='transformers' alone: choose float32, or that engine")
     checkpoint = open_checkpoint(model, parameter=parameter, revision=revision, max_context=max_context, name=name)
+    if engine == "auto" and checkpoint.is_small and not has_gpu():
+        chosen = "transformers"
     if chosen == "vllm":
         client = VllmClient(
             checkpoint, dtype=dtype, max_num_seqs=max_num_seqs, gpu_memory_utilization=gpu_memory_utilization

@@ -36,7 +36,7 @@ class Cohort:
         ends = [segment.end if segment else 0 for segment, _ in packs]
         self._prefix, self.age = max(ends), 0
         # [layers, 2, packs, heads, columns, size]: prefixes end at column _prefix; new token t of slot s is at
-        # column _prefix + self._width * t + s
+        # column _prefix + width * t + s
         self._known = like.new_zeros(layers, 2, len(packs), heads, self._prefix + self._width * _STEP, size)
         for i, (segment, _) in enumerate(packs):
             if segment:
@@ -68,9 +68,8 @@ class Cohort:
         self._slots = self._slots[kept]
         packs = self._slots.div(self._width, rounding_mode="floor").unique()
         if len(packs) <= 0.8 * len(self._first):
-            self._slots = (
-                torch.searchsorted(packs, self._slots // self._width) * self._width + self._slots % self._width
-            )
+            moved = torch.searchsorted(packs, self._slots // self._width)
+            self._slots = moved * self._width + self._slots % self._width
             self._known, self._first = self._known[:, :, packs], self._first[packs]
             self._make_mask()
 
@@ -84,10 +83,8 @@ class Cohort:
         torch = self._torch
         columns = torch.arange(self._known.shape[4], device=self._first.device)
         new = columns - self._prefix
-        own = (
-            new % self._width == torch.arange(self._width, device=self._first.device)[:, None]
-        )  # [self._width, columns]
-        seen = torch.where(new < 0, columns >= self._first[:, None, None], own)  # [packs, self._width, columns]
+        own = new % self._width == torch.arange(self._width, device=self._first.device)[:, None]  # [width, columns]
+        seen = torch.where(new < 0, columns >= self._first[:, None, None], own)  # [packs, width, columns]
         self._mask = torch.zeros(seen.shape, dtype=self._known.dtype, device=seen.device)
         self._mask.masked_fill_(~seen, torch.finfo(self._known.dtype).min)
 
@@ -97,7 +94,7 @@ class Cohort:
         shared = q.shape[1] // heads  # query heads of each key's head
         at, full = self._prefix + self._width * self.age, len(self._slots) == self._width * packs
 
-        def to_slots(of_rows: Tensor) -> Tensor:  # [rows, ...] to [packs, self._width, ...]
+        def to_slots(of_rows: Tensor) -> Tensor:  # [rows, ...] to [packs, width, ...]
             if not full:
                 slots = of_rows.new_zeros(self._width * packs, *of_rows.shape[1:])
                 slots[self._slots] = of_rows
@@ -124,7 +121,7 @@ def room(device: device) -> int:
 
 
 def decode(model: Llama, cohorts: Sequence[Cohort], ids: Tensor) -> Tensor:
-    """Logits [rows, vocabulary] after one more token, ids [rows], of each row of the cohorts, which grow older by it."""
+    """Logits [rows, vocabulary] after one more token, ids [rows], of each row. The cohorts grow older by it."""
     import torch
 
     for cohort in cohorts:

@@ -46,7 +46,7 @@ class Reader:
     def __init__(self, forward: Forward, device: device) -> None:
         """Its cache is None for a model whose layers keep more than keys and values of one shape.
 
-        Layers with a sliding window are fine: the cache keeps what the window has passed, and the model's mask hides it.
+        Layers with a sliding window are fine: the cache keeps what the window has passed; the model's mask hides it.
         """
         import torch
         from transformers import DynamicCache

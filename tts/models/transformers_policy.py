@@ -128,7 +128,10 @@ class _Batch:
 
 
 class _InPacks:
-    """A model whose rows are decoded in packs, and what it has read. Raises NotImplementedError for a model with other logits."""
+    """A model whose rows are decoded in packs, and what it has read.
+
+    Raises NotImplementedError if its logits are not those of the model that it was made from.
+    """
 
     def __init__(self, checkpoint: Checkpoint, model: PreTrainedModel, most: int) -> None:
         import torch
