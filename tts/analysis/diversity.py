@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pandas as pd
 
@@ -37,7 +38,9 @@ def best_only(search: Search) -> Search:
     return replace(
         search,
         solutions=list(best.values()),
-        nodes=[replace(node, fate="dropped") if node.path in forgotten else node for node in search.nodes],
+        nodes=[
+            msgspec.structs.replace(node, fate="dropped") if node.path in forgotten else node for node in search.nodes
+        ],
     )
 
 

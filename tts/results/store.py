@@ -20,6 +20,8 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from tts.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,6 +31,9 @@ SCHEMA = 1
 
 Record = dict[str, object]
 Key = tuple[object, ...]
+
+# A tree stays JSON until Search.from_dict reads it: to make dictionaries of it first takes longer than all else.
+_FIELDS, _VALUE = msgspec.json.Decoder(dict[str, msgspec.Raw]), msgspec.json.Decoder()
 
 
 def settings_hash(settings: Mapping[str, object]) -> str:
@@ -73,7 +78,8 @@ class Table:
     def read(self) -> dict[Key, Record]:
         """All records by key, in order of key: the first success, or the last failure of a key without a success.
 
-        A torn last line (the process was killed while writing) is ignored here and cut off by the next append.
+        A torn last line (the process was killed while writing) is ignored here and cut off by the next append. The
+        field "search" of a record, a whole tree, is its JSON (msgspec.Raw), which Search.from_dict reads.
         """
         records: dict[Key, Record] = {}
         for key, record in self._lines():
@@ -105,6 +111,9 @@ class Table:
         import datasets  # slow to import and seldom needed
 
         records = self.read()
+        for record in records.values():
+            if "search" in record:
+                record["search"] = _VALUE.decode(record["search"])
         # from_list has the columns of the first record alone, and a failure has others than a success.
         columns = dict.fromkeys(name for record in records.values() for name in record)
         return datasets.Dataset.from_list(
@@ -130,9 +139,11 @@ class Table:
                 if not line.endswith(b"\n"):
                     return
                 try:
-                    record = json.loads(line)
+                    record = _FIELDS.decode(line)
+                    for name in record.keys() - {"search"}:
+                        record[name] = _VALUE.decode(record[name])
                     key = tuple(record["key"])
-                except (ValueError, TypeError, LookupError):
+                except (msgspec.DecodeError, TypeError, LookupError):
                     raise InputError(
                         f"store: {self.path}, line {number} is damaged: remove that line to sample it again, "
                         "or name another folder in `store`"
