@@ -25,7 +25,9 @@ def grade(samples: pd.DataFrame, problems: Sequence[Problem]) -> pd.DataFrame:
     outcome  right, wrong, or why there is no answer: unboxed (ended its turn without one, or with an empty box),
              truncated (out of tokens), failed (engine)
     """
-    answers = [extract_answer(text) if isinstance(text, str) else None for text in samples.text]
+    texts = samples.text.tolist()
+    answer_of = {text: extract_answer(text) if isinstance(text, str) else None for text in set(texts)}
+    answers = [answer_of[text] for text in texts]
     read = canonical_keys(answers)
     gold = gold_keys(problems)
     keys = [found.key for found in read]
