@@ -25,13 +25,13 @@ def grade(samples: pd.DataFrame, problems: Sequence[Problem]) -> pd.DataFrame:
     outcome  right, wrong, or why there is no answer: unboxed (ended its turn without one, or with an empty box),
              truncated (out of tokens), failed (engine)
     """
-    texts = samples.text.tolist()
+    texts, ids, finishes = (samples[name].tolist() for name in ("text", "problem", "finish"))
     answer_of = {text: extract_answer(text) if isinstance(text, str) else None for text in set(texts)}
     answers = [answer_of[text] for text in texts]
     read = canonical_keys(answers)
     gold = gold_keys(problems)
     keys = [found.key for found in read]
-    correct = [key is not None and key == gold[problem] for key, problem in zip(keys, samples.problem, strict=True)]
+    correct = [key is not None and key == gold[problem] for key, problem in zip(keys, ids, strict=True)]
     return samples.assign(
         answer=pd.Series(answers, index=samples.index, dtype=object),
         key=pd.Series(keys, index=samples.index, dtype=object),
@@ -39,7 +39,7 @@ def grade(samples: pd.DataFrame, problems: Sequence[Problem]) -> pd.DataFrame:
         correct=np.array(correct, dtype=bool),
         outcome=[
             "right" if right else "wrong" if key is not None else _why_none(finish)
-            for right, key, finish in zip(correct, keys, samples.finish, strict=True)
+            for right, key, finish in zip(correct, keys, finishes, strict=True)
         ],
     )
 
