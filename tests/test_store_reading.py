@@ -32,7 +32,7 @@ def test_a_tree_is_read_from_its_json(tmp_path):
 def test_a_line_that_is_no_record_is_damage(tmp_path, line):
     table = Store(tmp_path).table("samples", {})
     table.append([{"key": ["a", 0]}])
-    with table.path.open("a") as file:
+    with table.path.open("a", encoding="latin-1") as file:
         file.write(f"{line}\n")
     with pytest.raises(InputError, match="line 2 is damaged: remove that line"):
         table.read()

@@ -140,7 +140,7 @@ class Table:
                 try:
                     record = decode(line)
                     key = tuple(record["key"])
-                except (msgspec.DecodeError, TypeError, LookupError):
+                except (ValueError, TypeError, LookupError):
                     raise InputError(
                         f"store: {self.path}, line {number} is damaged: remove that line to sample it again, "
                         "or name another folder in `store`"
