@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -75,16 +75,24 @@ def answer_codes(keys: Sequence[Sequence[Hashable | None]], gold: Sequence[Hasha
     return codes, gold_codes
 
 
+def by_problem(graded: pd.DataFrame, values: Iterable) -> dict[str, list]:
+    """The values, one a row of graded, of each problem by its id. A groupby in pandas takes ten times as long."""
+    rows: dict[str, list] = {}
+    for problem, value in zip(graded.problem.tolist(), values, strict=True):
+        rows.setdefault(problem, []).append(value)
+    return rows
+
+
 def vote_codes(graded: pd.DataFrame, problems: Sequence[Problem]) -> tuple[np.ndarray, np.ndarray]:
     """Answer codes: (P, S) of the samples and (P,) of the gold answers, in the order of problems."""
     gold = gold_keys(problems)
-    rows = graded.groupby("problem", sort=False).key.agg(list).to_dict()
+    rows = by_problem(graded, graded.key)
     return answer_codes([rows.get(problem.id, []) for problem in problems], [gold[problem.id] for problem in problems])
 
 
 def score_array(graded: pd.DataFrame, problems: Sequence[Problem], how: str) -> np.ndarray:
     """Reduced scores (P, S) in the places of vote_codes; 0 where there is none. how: see tts.reductions."""
-    rows = graded.groupby("problem", sort=False).scores.agg(list).to_dict()
+    rows = by_problem(graded, graded.scores)
     array = np.zeros((len(problems), max([1, *map(len, rows.values())])))
     for row, problem in zip(array, problems, strict=True):
         scores = [reduce_scores(one, how) for one in rows.get(problem.id, [])]
