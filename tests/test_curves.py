@@ -56,6 +56,34 @@ def test_vote_curve_against_every_order(rule):
     assert (found[11] == 0).all()  # the gold answer that nobody gave
 
 
+def one_by_one(codes, gold, ns, rule, scores, draws):
+    """vote_curve as a plain loop over the rules of tts.voting."""
+    rng = np.random.default_rng(0)
+    choose = {"majority": lambda keys, _: majority(keys), "weighted": weighted, "vanilla": vanilla}[rule]
+    right = np.zeros((len(codes), len(ns)))
+    for _ in range(draws):
+        for p, order in enumerate(rng.random(codes.shape).argsort(axis=1)):
+            keys = [None if code < 0 else code for code in codes[p, order].tolist()]
+            chosen = [choose(keys[:n], scores[p, order][:n].tolist()) for n in ns]
+            right[p] += [answer == gold[p] for answer in chosen]
+    return right / draws
+
+
+@pytest.mark.parametrize("rule", ["majority", "weighted", "vanilla"])
+@pytest.mark.parametrize("answers", [0, 1, 4, 300])
+def test_vote_curve_is_the_plain_loop_to_the_last_bit(rule, answers):
+    """Tenths don't add exactly, so that the order in which scores are added can settle a tie; 300 fits no byte."""
+    rng = np.random.default_rng(2)
+    codes = rng.integers(-1, answers, size=(9, 300 if answers == 300 else 7))
+    scores = rng.integers(0, 11, size=codes.shape) / 10
+    gold = np.array([0, 0, 0, 0, 1, 2, 3, -2, -2])
+    ns = [1, 2, 5, codes.shape[1]]
+    assert np.array_equal(
+        vote_curve(codes, gold, ns, rule=rule, scores=scores, draws=20),
+        one_by_one(codes, gold, ns, rule, scores, 20),
+    )
+
+
 def test_vote_curve_without_ties_is_exact_at_all_samples():
     codes = np.array([[0, 1, 1, 1, 0], [-1, -1, -1, -1, -1]])
     curve = vote_curve(codes, np.array([1, -2]), [1, 5], draws=50)

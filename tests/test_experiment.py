@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from fakes import ScriptedPolicy, ScriptedScorer, by_hash, dice
 
-from tts.analysis.curves import vote
+import tts.experiment
+from tts.analysis.curves import mean_vote, vote
 from tts.analysis.grading import grade, solutions_frame
 from tts.errors import InputError
 from tts.experiment import Sweep, greedy_baselines, samples_of, searches_of, seeds_to, sweep
@@ -90,6 +91,16 @@ def test_votes_of_searches_by_hand(by_hand):
     assert by_hand.vote("beam_search").tolist() == [[0.5, 0.0], [0.5, 1.0]]  # 0.9 against 0.4; at 16: 0.1 against 0.2
     assert by_hand.vote("beam_search", "majority")[:, 0].tolist() == [0.0, 0.5]
     assert by_hand.vote("beam_search", "vanilla").tolist() == [[0.5, 0.0], [0.5, 1.0]]
+
+
+def test_a_vote_is_taken_once(by_hand, monkeypatch):
+    taken = []
+    monkeypatch.setattr(tts.experiment, "mean_vote", lambda *a, **b: taken.append(a[2]) or mean_vote(*a, **b))
+    for _ in range(2):
+        assert np.array_equal(by_hand.curve("majority"), by_hand.curves["majority"])
+        assert np.array_equal(by_hand.vote("beam_search"), by_hand.accuracy["beam_search"])
+        assert not np.array_equal(by_hand.vote("beam_search", "majority"), by_hand.vote("beam_search"))
+    assert sorted(taken) == ["majority"] * 3 + ["vanilla"] + ["weighted"] * 3  # three curves, two budgets twice
 
 
 def test_coverage_by_hand(by_hand):

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from tts.plots.saving import gallery, save_figure
 from tts.plots.style import STRATEGIES, accuracy_figure, choice_map, difficulty_alt, label_right, log2_axis, style
@@ -50,6 +51,18 @@ def test_same_bytes_twice(tmp_path, points):
     assert files == ["maj.csv", "maj.json", "maj.png", "maj.svg"]
     for name in files:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
+
+
+def test_a_figure_is_laid_out_once_and_everywhere_alike(tmp_path, points, monkeypatch):
+    laid_out = []
+    execute = ConstrainedLayoutEngine.execute
+    monkeypatch.setattr(ConstrainedLayoutEngine, "execute", lambda *a: laid_out.append(a) or execute(*a))
+    fig = draw(points)
+    save_figure(fig, "maj", points, folder=tmp_path, **WORDS)
+    place = fig.axes[0].get_position().bounds
+    fig.canvas.draw()  # as a notebook shows it
+    assert len(laid_out) == 1
+    assert fig.axes[0].get_position().bounds == place != (0, 0, 1, 1)
 
 
 def test_labels_in_the_margin_keep_their_distance():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -104,6 +104,8 @@ class Sweep:
     aside: pd.DataFrame  # n_difficulty more a problem (first seed), which no curve sees
     solutions: dict[str, dict[int, list[pd.DataFrame]]]  # method -> N -> what its searches returned; one table a seed
     searches: dict[str, dict[int, list[Search | None]]]  # strategy -> N -> the first seed's, one a problem; trees
+    _curves: dict[Rule, np.ndarray] = field(default_factory=dict, repr=False)  # what curve() has computed
+    _votes: dict[tuple[str, Rule], np.ndarray] = field(default_factory=dict, repr=False)  # and vote()
 
     @cached_property
     def ns(self) -> list[int]:
@@ -117,12 +119,17 @@ class Sweep:
 
     def curve(self, rule: Rule) -> np.ndarray:
         """Accuracy of a vote among n independent samples: (P, len(ns)) in [0, 1]."""
-        return mean_vote(self.samples, self.problems, rule, self.ns, reduction=self.reduction)
+        if rule not in self._curves:
+            self._curves[rule] = mean_vote(self.samples, self.problems, rule, self.ns, reduction=self.reduction)
+        return self._curves[rule]
 
     def vote(self, method: str, rule: Rule = "weighted") -> np.ndarray:
         """Accuracy of a vote among the solutions that a search returned: (P, len(budgets)) in [0, 1]."""
-        tables = self.solutions[method].values()
-        return np.hstack([mean_vote(one, self.problems, rule, reduction=self.reduction) for one in tables])
+        if (method, rule) not in self._votes:
+            tables = self.solutions[method].values()
+            votes = [mean_vote(one, self.problems, rule, reduction=self.reduction) for one in tables]
+            self._votes[method, rule] = np.hstack(votes)
+        return self._votes[method, rule]
 
     def coverage(self, method: str = "") -> np.ndarray:
         """The chance that any returned solution is right: (P, len(budgets)); of n independent samples (P, len(ns))."""
@@ -204,9 +211,9 @@ async def sweep(
     """Make what is not stored yet, and return all of it. Closes policy and PRM.
 
     seeds: see seeds_to; the seed in sampling is not used. strategies: functools.partial sets what they have beside n
-    and sampling (tts.results.collect.search). n_difficulty: samples a problem of the first seed beyond its
-    N that only the difficulty is estimated from, so that no problem is called easy for the luck of the samples that are
-    graded. keep_trees=False forgets the trees once their solutions are graded: they take most of the memory.
+    and sampling (tts.results.collect.search). n_difficulty: samples a problem of the first seed beyond its N that only
+    the difficulty is estimated from, so that no problem is called easy for the luck of the samples that are graded.
+    keep_trees=False forgets the trees once their solutions are graded: they take most of the memory.
     """
     check_counts(0, n_difficulty=n_difficulty)
     first_seed, n_max = next(iter(seeds.items()))

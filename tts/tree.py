@@ -34,8 +34,7 @@ Limit = Literal["tokens", "context"]
 T = TypeVar("T")
 
 
-@dataclass
-class Solution:
+class Solution(msgspec.Struct):
     """One solution; a search returns finished ones only."""
 
     text: str
@@ -47,8 +46,7 @@ class Solution:
     path: tuple[int, ...]  # its last node; (i,) for independent sample i
 
 
-@dataclass
-class Node:
+class Node(msgspec.Struct, gc=False):  # a table of searches has a million: the collector need not look at them
     """One step that a search drew."""
 
     path: tuple[int, ...]  # (tree, child, child, ...): the parent is path[:-1]; a root, (tree,), has no node
@@ -81,9 +79,11 @@ class Search:
         return msgspec.to_builtins(self, enc_hook=lambda number: number.item())  # a scorer may return numpy's numbers
 
     @classmethod
-    def from_dict(cls, record: dict[str, object]) -> Search:
-        """The inverse of to_dict, also after a round trip through a file."""
-        return msgspec.convert(record, cls)
+    def from_dict(cls, record: dict[str, object] | msgspec.Raw) -> Search:
+        """The inverse of to_dict, also after a round trip through a file, and of its JSON as the store returns it."""
+        return (
+            msgspec.json.decode(record, type=cls) if isinstance(record, msgspec.Raw) else msgspec.convert(record, cls)
+        )
 
 
 @dataclass

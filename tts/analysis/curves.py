@@ -6,6 +6,7 @@ P problems, S solutions of each. Answers are small integers here (grading.answer
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -61,31 +62,37 @@ def vote_curve(
     if min(ns) < 1 or max(ns) > samples:
         raise InputError(f"ns: {list(ns)} asks for votes of 1 to {samples} solutions; there are {samples} a problem")
     weights = np.ones(codes.shape) if rule == "majority" else scores
+    if rule == "vanilla":
+        weights = np.where(codes < 0, -np.inf, weights)  # no answer is never chosen
+    right = np.zeros((len(ns), problems))
+    some = np.flatnonzero(gold >= 0)  # the others are wrong whoever wins: nobody gave their gold answer
+    if not len(some):
+        return right.T
+    # The answers of all problems as groups with one number each; the first of each problem's is "no answer".
+    size = max(codes.max(), 0) + 2
+    none = size * np.arange(len(some))
+    groups, weights, sought = codes[some] + none[:, None] + 1, weights[some], gold[some] + none + 1
+    first = samples * np.arange(len(some))
+    for order in _orders(problems, samples, draws, seed):
+        places = order[some] + first[:, None]
+        drawn, weight = groups.take(places), weights.take(places)
+        for i, n in enumerate(ns):
+            value = weight[:, :n]
+            if rule != "vanilla":
+                totals = np.bincount(drawn[:, :n].ravel(), value.ravel(), minlength=size * len(some))
+                totals[none] = -np.inf
+                value = totals.take(drawn[:, :n])
+            # argmax takes the first of equals: a tie goes to the group seen first, in vanilla to the first solution.
+            right[i, some] += drawn.take(first + value.argmax(axis=1)) == sought
+    return right.T / draws
+
+
+@lru_cache(maxsize=4)  # rules that are compared vote in the same orders
+def _orders(problems: int, samples: int, draws: int, seed: int) -> np.ndarray:
+    """Random orders of each problem's solutions, (draws, P, S): their places, in the smallest type that holds them."""
     rng = np.random.default_rng(seed)
-    right = np.zeros((problems, len(ns)))
-    rows = np.arange(problems)
-    for _ in range(draws):
-        order = rng.random(codes.shape).argsort(axis=1)
-        drawn, weight = np.take_along_axis(codes, order, 1), np.take_along_axis(weights, order, 1)
-        # One solution after the other: only the group that it joins can overtake the leader, so the leader is kept, not
-        # searched for. A tie goes to the group seen first, in vanilla to the solution drawn first.
-        totals = np.zeros((problems, max(codes.max(), 0) + 1))
-        first = np.full(totals.shape, samples)
-        leader, best = np.full(problems, -1), np.full(problems, -np.inf)
-        for n in range(1, samples + 1):
-            answered = drawn[:, n - 1] >= 0
-            row, group, score = rows[answered], drawn[answered, n - 1], weight[answered, n - 1]
-            if rule == "vanilla":
-                overtakes = score > best[row]
-            else:
-                totals[row, group] += score
-                first[row, group] = np.minimum(first[row, group], n)
-                score = totals[row, group]
-                overtakes = (score > best[row]) | ((score == best[row]) & (first[row, group] < first[row, leader[row]]))
-            leader[row[overtakes]], best[row[overtakes]] = group[overtakes], score[overtakes]
-            if n in ns:
-                right[:, list(ns).index(n)] += leader == gold
-    return right / draws
+    orders = (rng.random((problems, samples)).argsort(axis=1) for _ in range(draws))
+    return np.stack([order.astype(np.min_scalar_type(samples)) for order in orders])
 
 
 def pass_at_k(correct: np.ndarray, ks: Sequence[int]) -> np.ndarray:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from tts.analysis.intervals import wilson
 from tts.compute_optimal import QUINTILES
@@ -85,7 +85,7 @@ def power(
     more each way, as in the ledger's intervals (tts.companion.ledger.rows): equal differences of a few problems do not
     prove that there is no spread. Where few problems differ, the numbers are those of these two more than of the data.
     """
-    z = norm.ppf((1 + level) / 2) + norm.ppf(chance)
+    z = ndtri((1 + level) / 2) + ndtri(chance)
     rows = []
     for q in QUINTILES:
         members = np.append(difference[quintile == q], [1.0, -1.0])

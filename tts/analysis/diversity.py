@@ -10,11 +10,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pandas as pd
 
 from tts.analysis.curves import pass_at_k
-from tts.analysis.grading import answer_codes, grade, solutions_frame
+from tts.analysis.grading import answer_codes, by_problem, grade, solutions_frame
 from tts.errors import InputError
 from tts.problems import Problem
 from tts.reductions import reduce_scores
@@ -37,7 +38,9 @@ def best_only(search: Search) -> Search:
     return replace(
         search,
         solutions=list(best.values()),
-        nodes=[replace(node, fate="dropped") if node.path in forgotten else node for node in search.nodes],
+        nodes=[
+            msgspec.structs.replace(node, fate="dropped") if node.path in forgotten else node for node in search.nodes
+        ],
     )
 
 
@@ -66,7 +69,9 @@ def distinct(codes: np.ndarray, ns: Sequence[int]) -> np.ndarray:
 
     This is the exact mean over all subsets of n: pass_at_k is the chance that a value is in the subset.
     """
-    return np.stack([pass_at_k(row == np.unique(row[row >= 0])[:, None], ns).sum(axis=0) for row in codes])
+    samples = codes.shape[1]
+    chance = pass_at_k(np.arange(samples) < np.arange(samples + 1)[:, None], ns)  # of a value that so many have
+    return np.stack([chance[np.unique(row[row >= 0], return_counts=True)[1]].sum(axis=0) for row in codes])
 
 
 def diversity(graded: pd.DataFrame, problems: Sequence[Problem], ns: Sequence[int] = ()) -> dict[str, np.ndarray]:
@@ -76,15 +81,16 @@ def diversity(graded: pd.DataFrame, problems: Sequence[Problem], ns: Sequence[in
     counts are over all solutions, (P, 1). Texts that differ only in white space at their ends are equal, and so are
     answers with the same canonical key.
     """
-    texts = graded.text.where(graded.text.notna(), "")
+    texts = graded.text.where(graded.text.notna(), "").tolist()
+    first = {text: (split_steps(text) or [""])[0].strip() or None for text in set(texts)}
     kinds = {
-        "first steps": [(split_steps(text) or [""])[0].strip() or None for text in texts],
+        "first steps": [first[text] for text in texts],
         "solutions": [text.strip() or None for text in texts],
         "answers": graded.key,
     }
     counts = {}
     for kind, values in kinds.items():
-        rows = pd.Series(list(values), index=graded.problem, dtype=object).groupby(level=0).agg(list).to_dict()
+        rows = by_problem(graded, values)
         codes, _ = answer_codes([rows.get(problem.id, []) for problem in problems], [None] * len(problems))
         counts[kind] = distinct(codes, ns or [codes.shape[1]])
     return counts

@@ -5,15 +5,20 @@ Problems are resampled, because they are what a new benchmark would draw again.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtri  # scipy.stats takes a second to import
 
 from tts.errors import InputError
 
 
+@lru_cache(maxsize=2)  # every interval of a notebook resamples the same problems
 def resample_counts(problems: int, *, resamples: int = 2000, seed: int = 0) -> np.ndarray:
     """How often each problem is drawn in each bootstrap resample: (resamples, problems) of whole numbers."""
-    return np.random.default_rng(seed).multinomial(problems, np.full(problems, 1 / problems), size=resamples)
+    counts = np.random.default_rng(seed).multinomial(problems, np.full(problems, 1 / problems), size=resamples)
+    counts.flags.writeable = False
+    return counts
 
 
 def central_interval(values: np.ndarray, level: float) -> np.ndarray:
@@ -51,7 +56,7 @@ def wilson(right: np.ndarray, total: np.ndarray, *, level: float = 0.95) -> np.n
     right, total = np.broadcast_arrays(np.asarray(right, float), np.asarray(total, float))
     if (total <= 0).any():
         raise InputError("a quintile has no problems: give more problems")
-    z = norm.ppf((1 + level) / 2)
+    z = ndtri((1 + level) / 2)
     share = right / total
     middle = (share + z**2 / (2 * total)) / (1 + z**2 / total)
     half = z / (1 + z**2 / total) * np.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))

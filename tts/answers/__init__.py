@@ -52,8 +52,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
-from typing import Literal, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Literal, NamedTuple, Protocol
 
 from tts.answers.form import Key, UnreadableError, read, short, simple_number
 from tts.answers.guards import refuse
@@ -83,8 +83,19 @@ class Canonical(NamedTuple):
     status: Status
 
 
+class Memory(Protocol):
+    """Where keys outlast a process, such as tts.results.keys.KeptKeys. Neither method raises for what is damaged."""
+
+    def read(self) -> Mapping[str, Canonical]:
+        """What is there by answer; the parts of a key may be lists."""
+
+    def append(self, found: Mapping[str, Canonical]) -> None:
+        """Keep new ones."""
+
+
 _NO_ANSWER = Canonical(None, "none")
 _cache: dict[tuple[int, str], Canonical] = {}
+_memory: Memory | None = None
 
 _BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*")
 _BARE = re.compile(r"[^\n{}$]{0,400}(?=\$)|(?=[^\s{}$]{0,400}[0-9])[^\s{}$]{1,400}")
@@ -144,6 +155,7 @@ def canonical_keys(
     if workers is not None and workers < 1:
         raise InputError(f"workers must be at least 1, or None for the default (got {workers})")
     answers = list(answers)
+    new: dict[str, Canonical] = {}
     texts: dict[str, list[str]] = {}  # normalised answers for the parser: the answers with this spelling
     for answer in dict.fromkeys(answers):
         if answer is None or (VERSION, answer) in _cache:
@@ -152,15 +164,24 @@ def canonical_keys(
         if found is None:
             texts.setdefault(text, []).append(answer)
         else:
-            _cache[VERSION, answer] = found
+            new[answer] = found
     if texts:
         limit = workers or min(4, _cores())
         replies = POOL.read(list(texts), workers=limit, deadline=deadline)
         for (text, same), reply in zip(texts.items(), replies, strict=True):
-            found = _found(text, reply)
-            for answer in same:
-                _cache[VERSION, answer] = found
+            new |= dict.fromkeys(same, _found(text, reply))
+    _cache.update({(VERSION, answer): found for answer, found in new.items()})
+    if new and _memory:
+        _memory.append(new)
     return [_NO_ANSWER if answer is None else _cache[VERSION, answer] for answer in answers]
+
+
+def remember(memory: Memory | None) -> None:
+    """From here on take the keys that memory has, and give it those that are found. No key depends on it."""
+    global _memory
+    _memory = memory
+    for answer, (key, status) in memory.read().items() if memory else ():
+        _cache[VERSION, answer] = Canonical(key and _tuples(key), status)
 
 
 def _cores() -> int:
@@ -189,8 +210,8 @@ def _found(text: str, reply: list | None) -> Canonical:
     return Canonical(_tuples(key) if status == "parsed" else _text_key(text), status)
 
 
-def _tuples(key: list) -> Key:
-    return tuple(_tuples(part) if isinstance(part, list) else part for part in key)
+def _tuples(key: list | tuple) -> Key:
+    return tuple(_tuples(part) if isinstance(part, (list, tuple)) else part for part in key)
 
 
 def _text_key(text: str) -> Key:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from tts import experiment
+from tts import answers, experiment
 from tts.analysis.curves import powers_of_four, powers_of_two
 from tts.companion.parameters import check_parameters, figures_folder, load_profile, store_folder
 from tts.errors import InputError, check_counts
@@ -22,6 +22,7 @@ from tts.prm import StepScorer
 from tts.problems import Problem, load_problems
 from tts.reductions import reduce_scores
 from tts.results.collect import Strategy
+from tts.results.keys import KeptKeys
 from tts.results.store import Store
 from tts.strategies import beam_search, dvts
 
@@ -136,7 +137,9 @@ def set_up(parameters: Mapping[str, object]) -> Setup:
     seeds = seeds_to(
         n_max, seed=given["seed"], n_seeds=given.get("n_seeds", 1), seeds_n_max=given.get("seeds_n_max", n_max)
     )
-    budgets = powers_of_four(min(n_max, given.get("second_n_max", n_max))) if "depth" in given else []
+    budgets = powers_of_four(n_max) if "depth" in given else []
+    if given.get("second_n_max", 4) < 4:  # the second policy searches too
+        raise InputError(f"second_n_max is {given['second_n_max']}: the smallest budget of a search is 4")
     problems = load_problems(given["problems"], n=given["n_problems"])
     least = 10 if {"probe", "second_model"} & set(given) else 5 if "n_difficulty" in given else 1
     if len(problems) < least:
@@ -145,15 +148,16 @@ def set_up(parameters: Mapping[str, object]) -> Setup:
     names = [name.strip() for name in given.get("greedy_models", "").split(",") if name.strip()]
     if given.get("second_model") == given["policy_model"]:
         raise InputError(f"second_model is {given['second_model']}: give another policy than policy_model")
+    store = Store(store_folder(given["store"]))
     found = Setup(
         parameters=given,
         folder=figures_folder(parameters),
-        store=Store(store_folder(given["store"])),
+        store=store,
         problems=problems,
         sampling=sampling,
         seeds=seeds,
         ns=powers_of_two(n_max),
-        budgets=powers_of_four(n_max) if budgets else [],
+        budgets=budgets,
         policy=open_policy(given["policy_model"], engine=given["engine"], **prompted),
         second_policy=open_policy(given["second_model"], parameter="second_model", engine=given["engine"], **prompted)
         if given.get("second_model")
@@ -166,9 +170,10 @@ def set_up(parameters: Mapping[str, object]) -> Setup:
             open_policy(name, parameter="greedy_models", engine=given["greedy_engine"], **prompted) for name in names
         ],
     )
-    if "probe" in given and not given["probe"] < found.budgets[0]:
-        raise InputError(f"probe is {given['probe']}: it must be below the smallest budget, {found.budgets[0]}")
+    if "probe" in given and not given["probe"] < budgets[0]:
+        raise InputError(f"probe is {given['probe']}: it must be below the smallest budget, {budgets[0]}")
     if "probe" in given and given["probe"] > given["n_difficulty"]:
         raise InputError(f"probe is {given['probe']}: it must be at most n_difficulty, {given['n_difficulty']}")
+    answers.remember(KeptKeys(store))
     style()
     return found

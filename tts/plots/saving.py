@@ -37,6 +37,7 @@ def save_figure(
     folder.mkdir(parents=True, exist_ok=True)
     with styled():  # svg.hashsalt and fonttype are read when saving
         fig.savefig(folder / f"{name}.png", metadata={"Software": None})
+        fig.set_layout_engine("none")  # the layout stands; to find it again takes longer than to draw the figure
         fig.savefig(folder / f"{name}.svg", metadata={"Date": None})
     if data is not None:
         data.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")

@@ -63,6 +63,7 @@ def styled() -> Iterator[None]:
 def style() -> None:
     """Use the project's style for every figure from here on."""
     matplotlib.style.use(_STYLE)
+    plt.ioff()  # a notebook shows its figures in any case; interactive, it draws each once more before that
 
 
 def log2_axis(ax: Axes, ns: Sequence[int]) -> Axes:

@@ -20,6 +20,8 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from tts.errors import InputError
 
 if TYPE_CHECKING:
@@ -73,7 +75,9 @@ class Table:
     def read(self) -> dict[Key, Record]:
         """All records by key, in order of key: the first success, or the last failure of a key without a success.
 
-        A torn last line (the process was killed while writing) is ignored here and cut off by the next append.
+        A torn last line (the process was killed while writing) is ignored here and cut off by the next append. The tree
+        in a record of "searches" is left as JSON (msgspec.Raw): to make dictionaries of it would take longer than all
+        else, and Search.from_dict needs none.
         """
         records: dict[Key, Record] = {}
         for key, record in self._lines():
@@ -105,6 +109,9 @@ class Table:
         import datasets  # slow to import and seldom needed
 
         records = self.read()
+        for record in records.values():
+            if "search" in record:
+                record["search"] = msgspec.json.decode(record["search"])
         # from_list has the columns of the first record alone, and a failure has others than a success.
         columns = dict.fromkeys(name for record in records.values() for name in record)
         return datasets.Dataset.from_list(
@@ -125,12 +132,13 @@ class Table:
     def _lines(self) -> Iterator[tuple[Key, Record]]:
         if not self.path.exists():
             return
+        decode = _leave_tree if self.folder.parent.name == "searches" else msgspec.json.decode
         with self.path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if not line.endswith(b"\n"):
                     return
                 try:
-                    record = json.loads(line)
+                    record = decode(line)
                     key = tuple(record["key"])
                 except (ValueError, TypeError, LookupError):
                     raise InputError(
@@ -138,6 +146,11 @@ class Table:
                         "or name another folder in `store`"
                     ) from None
                 yield key, record
+
+
+def _leave_tree(line: bytes) -> Record:
+    fields = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
+    return {name: value if name == "search" else msgspec.json.decode(value) for name, value in fields.items()}
 
 
 @contextmanager
