@@ -223,7 +223,7 @@ class DryStore(Store):
     def __init__(self, folder: str | Path):
         super().__init__(folder)
         self.gaps: list[Gap] = []
-        self.unsampled: set[str] = set()  # the hashes of the texts of missing samples
+        self.unsampled: dict[str, str] = {}  # hash of the text of a missing sample -> the name of its table
         self._tables: dict[Path, dict[Key, Record]] = {}
 
     def look(self, table: Table, wanted: Mapping[Problem, Collection[Key]], make: Make, **models: object) -> dict:
@@ -236,7 +236,7 @@ class DryStore(Store):
             self.gaps.append(Gap(table, missing, make, **models))
         for key in (key for keys in missing.values() for key in keys):
             text = f"{table.folder.name}, {key}: not made"
-            self.unsampled.add(_text_hash(text))
+            self.unsampled[_text_hash(text)] = table.folder.name
             records[key] = {"text": text, "finish": "failed", "unscored": "failed"}
         return records
 
