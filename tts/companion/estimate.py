@@ -99,14 +99,14 @@ async def _larger_models(setup: Setup) -> None:
 
 
 COLLECTS: dict[str, Callable[[Setup], Awaitable[None]]] = {
-    "01": _majority_voting,
-    "02": _scoring_steps,
-    "03": _best_of_n,
-    "04": _beam_search,
-    "05": _difficulty,
-    "06": _dvts,
-    "07": _compute_optimal,
-    "08": _larger_models,
+    "01_majority_voting": _majority_voting,
+    "02_scoring_steps": _scoring_steps,
+    "03_best_of_n": _best_of_n,
+    "04_beam_search": _beam_search,
+    "05_difficulty": _difficulty,
+    "06_dvts": _dvts,
+    "07_compute_optimal": _compute_optimal,
+    "08_larger_models": _larger_models,
 }
 
 
@@ -143,7 +143,7 @@ def table(parts: Sequence[Part], notebooks: Sequence[str], notes: Sequence[str] 
         for what in dict.fromkeys(part.what for part in of_it):
             rows.append((notebook, what, *_numbers([part for part in of_it if part.what == what])))
         if not of_it:
-            why = "nothing, all is there" if notebook[:2] in COLLECTS else "what this table doesn't know"
+            why = "nothing, all is there" if notebook in COLLECTS else "what this table doesn't know"
             rows.append((notebook, why, *[""] * 5))
     rows.append(("all", "", *_numbers(parts)))
     shown = [(name if name != rows[i - 1][0] else "", *rest) for i, (name, *rest) in enumerate(rows)]
@@ -228,12 +228,11 @@ async def missing(jobs: Sequence[Job]) -> list[Lack]:
     stores: dict[Path, DryStore] = {}
     found = []
     for job in jobs:
-        number = job.source.name[:2]
-        if number in COLLECTS:
+        if job.name in COLLECTS:
             setup = set_up(job.parameters)
             setup.store = store = stores.setdefault(job.store, DryStore(job.store))
             before = len(store.gaps)
-            await COLLECTS[number](setup)
+            await COLLECTS[job.name](setup)
             for gap in store.gaps[before:]:
                 keys = (key for keys in gap.missing.values() for key in keys)
                 unsampled = Counter(store.unsampled[key[-1]] for key in keys if key[-1] in store.unsampled)
