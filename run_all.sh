@@ -8,7 +8,8 @@ usage() {
   cat <<'END'
 Remake every figure of the notebooks: ./run_all.sh
 
-  ./run_all.sh [--profile NAME] [--only 01,03] [--set NAME=VALUE]   execute the notebooks
+  ./run_all.sh [--profile NAME] [--only 01,03] [--set NAME=VALUE] [--jobs N]   execute the notebooks
+  ./run_all.sh --estimate [the same options]     say what that would make and take, and make nothing
   ./run_all.sh test [--quick | PYTEST OPTIONS]   lint and tests; --quick leaves out what starts kernels and engines
   ./run_all.sh bench [OPTIONS]                   measure the engines
   ./run_all.sh clean [--store]                   remove what was made: environment, build, figures/local, caches;
@@ -16,6 +17,7 @@ Remake every figure of the notebooks: ./run_all.sh
   --profile NAME    parameters from notebooks/profiles/NAME.yaml (default: default)
   --only 01,03      these notebooks alone
   --set NAME=VALUE  one parameter in place of the profile's, such as n_max=128; may be given again
+  --jobs N          notebooks side by side (default: 2 where two cores are usable and there is no GPU, else 1)
   --machine KIND    cpu, gpu or portable (no vLLM): which requirements-KIND.txt to install (default: by machine)
   --help            this text
 
@@ -55,7 +57,7 @@ export HOME
 
 # --- what is asked for -------------------------------------------------------------------------------------------
 command=run profile=default only= machine= with_store=no
-settings=()
+options=()
 case ${1:-} in test | bench | clean) command=$1; shift ;; esac
 while [ $# -gt 0 ]; do
   case $1 in
@@ -63,7 +65,9 @@ while [ $# -gt 0 ]; do
     --machine) machine=$(value_of "$@"); shift 2 ;;
     --profile) [ $command = run ] || break; profile=$(value_of "$@"); shift 2 ;;
     --only) [ $command = run ] || break; only=$(value_of "$@"); shift 2 ;;
-    --set) [ $command = run ] || break; value=$(value_of "$@"); settings+=(--set "$value"); shift 2 ;;
+    --set) [ $command = run ] || break; value=$(value_of "$@"); options+=(--set "$value"); shift 2 ;;
+    --jobs) [ $command = run ] || break; value=$(value_of "$@"); options+=(--jobs "$value"); shift 2 ;;
+    --estimate) [ $command = run ] || break; options+=(--estimate); shift ;;
     --store) [ $command = clean ] || break; with_store=yes; shift ;;
     *) break ;;
   esac
@@ -219,7 +223,7 @@ fi
 
 # --- run ---------------------------------------------------------------------------------------------------------
 case $command in
-  run) exec "$python" -m tts.companion.runner --profile "$profile" --only "$only" ${settings[@]+"${settings[@]}"} ;;
+  run) exec "$python" -m tts.companion.runner --profile "$profile" --only "$only" ${options[@]+"${options[@]}"} ;;
   bench) exec "$python" -m bench "$@" ;;
   test)
     "$python" -m ruff check . && "$python" -m ruff format --check . || fail "ruff has complaints (see above)"

@@ -1,8 +1,15 @@
 """Collecting: what is stored is not made again, what fails is tried again, what was finished stays."""
 
 import asyncio
+import errno
+import fcntl
 import json
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -16,6 +23,7 @@ from tts.results import collect
 from tts.results.store import Store, settings_hash
 from tts.strategies import beam_search, best_of_n, dvts, majority
 
+TESTS = Path(__file__).parent
 PROBLEMS = [Problem(id=f"p{i}", text=f"{i} + 1?", answer=str(i + 1)) for i in range(6)]
 
 
@@ -395,3 +403,154 @@ def test_what_a_run_used_is_stored(tmp_path):
     assert record["key"][0].startswith("samples/")
     assert record["usage"] == Usage().to_dict()  # a scripted policy counts nothing
     assert record["seconds"] >= 0
+
+
+# --- Several processes at once --------------------------------------------------------------------
+
+# Collects n samples of each problem. With a gate its engine says "making" at the first call and waits for a line.
+COLLECTOR = """
+import sys
+from test_collect import Scripted, sample
+
+class Gated(Scripted):
+    async def sample(self, prefix, sampling, *, stop=None):
+        global gate
+        if gate == "gate":
+            gate = "open"
+            print("making", flush=True)
+            sys.stdin.readline()
+        return await super().sample(prefix, sampling)
+
+folder, n, gate = sys.argv[1:]
+policy = Gated()
+found = sample(policy, folder, n=int(n))
+assert found.text.notna().all()
+print(len(policy.calls))
+"""
+
+
+@contextmanager
+def collector(folder, *, n, gate="no"):
+    process = subprocess.Popen(
+        [sys.executable, "-c", COLLECTOR, str(folder), str(n), gate],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (TESTS, TESTS.parent)))},
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def stored_keys(folder):
+    """The key of every record in the one table of samples, in the order of the file."""
+    [path] = folder.glob("samples/*/records.jsonl")
+    return [tuple(json.loads(line)["key"]) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ["done", "killed"])
+def test_who_comes_second_waits_and_makes_only_what_the_first_did_not(tmp_path, end):
+    """A holder that is killed leaves all to the one that waits."""
+    with collector(tmp_path, n=3, gate="gate") as first:
+        assert first.stdout.readline() == "making\n"
+        with collector(tmp_path, n=5) as second:
+            while "another process makes these samples, waiting for it" not in second.stderr.readline():
+                assert second.poll() is None
+            if end == "killed":
+                first.kill()
+            else:
+                first.stdin.write("\n")
+                first.stdin.flush()
+                assert int(first.stdout.readline()) == 6 * 3
+            calls, said = second.communicate(timeout=600)
+            assert int(calls) == 6 * (2 if end == "done" else 5), said
+    keys = stored_keys(tmp_path)
+    assert len(keys) == len(set(keys)) == 6 * 5
+
+
+@pytest.mark.slow
+def test_processes_that_start_together_make_each_sample_once(tmp_path):
+    with collector(tmp_path, n=3) as one, collector(tmp_path, n=5) as other, collector(tmp_path, n=5) as third:
+        calls = [int(process.communicate(timeout=600)[0]) for process in (one, other, third)]
+    assert sum(calls) == 6 * 5
+    keys = stored_keys(tmp_path)
+    assert len(keys) == len(set(keys)) == 6 * 5
+
+
+def test_tasks_of_one_process_make_each_sample_once(tmp_path):
+    async def both():
+        settings = {"sampling": Sampling(max_tokens=8)}
+        await asyncio.gather(*(collect.sample(PROBLEMS, policy, Store(tmp_path), n=n, **settings) for n in (5, 3)))
+
+    policy = Scripted()
+    asyncio.run(both())
+    assert len(policy.calls) == len(set(stored_keys(tmp_path))) == 6 * 5
+
+
+def test_waiting_leaves_the_loop_to_others_and_ends_with_an_interrupt(tmp_path, capsys):
+    sample(Scripted(), tmp_path, n=1)
+    [folder] = tmp_path.glob("samples/*")
+
+    async def interrupted():
+        task = asyncio.create_task(
+            collect.sample(PROBLEMS, policy, Store(tmp_path), n=2, sampling=Sampling(max_tokens=8))
+        )
+        while "waiting" not in capsys.readouterr().err:
+            await asyncio.sleep(0)
+        assert not task.done()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    policy = Scripted()
+    with (folder / "lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        asyncio.run(interrupted())
+    assert policy.calls == []
+    sample(policy, tmp_path, n=2)
+    assert len(policy.calls) == 6
+
+
+def test_a_file_system_without_locks_is_said_and_used(tmp_path, capsys, monkeypatch):
+    def refuse(_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(collect, "_lock", refuse)
+    assert len(sample(Scripted(), tmp_path)) == 18
+    assert "(No locks available): a run that goes on beside this one may make the same samples" in (
+        capsys.readouterr().err
+    )
+
+
+# --- Looking only ---------------------------------------------------------------------------------
+
+
+def test_a_dry_store_says_what_is_missing_once_and_makes_nothing(tmp_path):
+    """Half of it is stored; what it says is what a real run then makes."""
+    score(sample(Scripted(), tmp_path, PROBLEMS[:2], n=1), Scorer(), tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    dry, policy, scorer = collect.DryStore(tmp_path), Scripted(), Scorer()
+
+    async def collect_all(store):
+        settings = {"sampling": Sampling(max_tokens=99)}
+        drawn = await collect.sample(PROBLEMS, policy, store, n=3, sampling=Sampling(max_tokens=8))
+        await collect.score(PROBLEMS, drawn, scorer, store)
+        return await collect.search(PROBLEMS, beam_search, policy, scorer, store, n=4, **settings)
+
+    found = asyncio.run(collect_all(dry))
+    asyncio.run(collect_all(dry))
+    assert found == [None] * 6
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert policy.calls == scorer.calls == []
+    counts = {gap.table.folder.parent.name: sum(map(len, gap.missing.values())) for gap in dry.gaps}
+    assert len(dry.gaps) == 3, "what was noted is not noted again"
+    assert counts == {"samples": 16, "scores": 16, "searches": 6}
+    tables = {gap.table.folder.parent.name: gap.table for gap in dry.gaps}
+    stored = {kind: len(table.read()) for kind, table in tables.items()}
+    asyncio.run(collect_all(Store(tmp_path)))
+    assert {kind: len(table.read()) - stored[kind] for kind, table in tables.items()} == counts

@@ -1,7 +1,9 @@
 """The real notebooks, run end to end: small in the smoke profile, and notebook 01 once through vLLM."""
 
+import asyncio
 import json
 import os
+from collections import Counter
 from pathlib import Path
 
 import nbformat
@@ -9,8 +11,11 @@ import papermill
 import pytest
 
 from tts.companion import ledger, ledger_table
+from tts.companion.estimate import missing
+from tts.companion.kernels import environment
 from tts.companion.parameters import load_profile
-from tts.companion.runner import canonical, environment, read_parameters
+from tts.companion.plan import plan, read_parameters
+from tts.companion.runner import canonical
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
@@ -58,6 +63,41 @@ def test_smoke_profile(notebook, kept):
 def test_the_smoke_profile_asks_every_claim(kept):
     """Runs after the notebooks (in the order of this file)."""
     assert set(ledger_table.read(kept / "figures" / "local").claim) == set(ledger.CLAIMS)
+
+
+def counts(store):
+    """How many records each table of samples, scores and searches has."""
+    tables = [path for path in store.glob("*/*/records.jsonl") if path.parts[-3] != "usage"]
+    return Counter({path.parent.name: sum(1 for _ in path.open()) for path in tables})
+
+
+def estimated(lacks):
+    """The same that an estimate says, without the scores whose number it can only guess."""
+    known = Counter()
+    for lack in lacks:
+        known[lack.gap.table.folder.name] += 0 if lack.unsampled else lack.records
+    return known
+
+
+@pytest.mark.kernel
+def test_the_estimate_knows_what_the_notebooks_collect(kept, monkeypatch):
+    """From nothing, and for the parameters that add to the smoke profile. Runs after the notebooks too."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("TTS_STORE", str(kept / "nothing"))
+    lacks = asyncio.run(missing(plan(profile="smoke")))
+    guessed = {lack.gap.table.folder.name for lack in lacks if lack.unsampled}
+    made = counts(kept / "store")
+    assert guessed <= made.keys()
+    assert estimated(lacks) == Counter({name: count for name, count in made.items() if name not in guessed})
+
+    more = {"other_widths": "2, 8", "n_seeds": 2, "seeds_n_max": 4, "n_max": 16}
+    monkeypatch.setenv("TTS_STORE", str(kept / "store"))
+    lacks = asyncio.run(missing(plan(profile="smoke", only="07", changes=[f"{k}={v}" for k, v in more.items()])))
+    run(NOTEBOOKS[6], kept, **load_profile("smoke") | more)
+    gained = counts(kept / "store") - made
+    guessed = {lack.gap.table.folder.name for lack in lacks if lack.unsampled}
+    assert +estimated(lacks) == Counter({name: count for name, count in gained.items() if name not in guessed})
+    assert len(gained) >= 2 + 2 * 2, "a second seed and two other widths"
 
 
 @pytest.mark.kernel

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tts.companion.parameters import check_parameters, load_profile
-from tts.companion.runner import read_parameters
+from tts.companion.plan import read_parameters
 from tts.errors import InputError
 from tts.models.checkpoint import open_checkpoint
 from tts.models.open import open_policy, open_prm

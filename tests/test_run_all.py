@@ -81,6 +81,8 @@ def test_help_sets_nothing_up(repository, stand_in):
     ("arguments", "message"),
     [
         (["bogus"], "'bogus' is not known here; see ./run_all.sh --help"),
+        (["--jobs"], "--jobs needs a value; see ./run_all.sh --help"),
+        (["clean", "--estimate"], "'--estimate' is not known here; see ./run_all.sh --help"),
         (["--profile"], "--profile needs a value; see ./run_all.sh --help"),
         (["--profile", "nope"], "profile 'nope' is not known: choose one of default full misspelt smoke wrong_type "),
         (["--machine", "toaster"], "machine 'toaster' is not known: choose cpu, gpu or portable"),
@@ -109,6 +111,11 @@ def test_sets_up_once(repository, stand_in):
     second = run_all(repository, "--machine", "portable")
     assert second.stderr == ""
     assert calls(repository) == ["-m tts.companion.runner --profile default --only "]
+
+    more = ["--set", "n_max=4", "--jobs", "3", "--estimate", "--set", "seed=a b"]
+    run_all(repository, "--machine", "portable", *more)
+    asked = " ".join(["--profile", "default", "--only", "", *more])
+    assert calls(repository) == [f"-m tts.companion.runner {asked}"]
 
     (repository / "requirements-portable.txt").write_text("torch==9\n")  # other pins: installed, nothing made anew
     assert run_all(repository, "--machine", "portable").returncode == 0

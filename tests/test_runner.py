@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,8 +15,14 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from toys import PARAMETERS, files, make_notebook, make_repository, run
 
-from tts.companion.runner import canonical, device, read_parameters
+from tts.companion import forecast
+from tts.companion.forecast import Forecast, in_words, side_by_side
+from tts.companion.kernels import Screen
+from tts.companion.parameters import store_folder
+from tts.companion.plan import Job, read_parameters
+from tts.companion.runner import canonical, device
 from tts.errors import InputError
+from tts.results.store import Store
 
 
 @pytest.fixture
@@ -96,11 +103,11 @@ def test_a_kernel_may_take_long_to_start(repository):
     """As long as KERNEL_START says; what is waited for is said after a while."""
     make_notebook(repository, "01_one")
     start_kernels_after(repository, "import time; time.sleep(4)")
+    module = repository / "tts" / "companion" / "kernels.py"
+    source = module.read_text().replace("KERNEL_NOTICE = 30 ", "KERNEL_NOTICE = 0.1 ")
     for limit, code in ((600, 0), (1, 1)):
-        program = (
-            f"import sys; from tts.companion import runner; runner.KERNEL_NOTICE, runner.KERNEL_START = 0.1, {limit}"
-        )
-        done = run(repository, program=["-c", f"{program}; sys.exit(runner.main())"])
+        module.write_text(source.replace("KERNEL_START = 600 ", f"KERNEL_START = {limit} "))
+        done = run(repository)
         assert done.returncode == code, done.stderr
         assert done.stderr.count(f"waiting for the kernel to start ({sys.executable} -m ipykernel_launcher)") == 1
         assert ("the kernel did not start (Kernel didn't respond in 1 seconds)" in done.stderr) == bool(code)
@@ -236,36 +243,197 @@ def test_dead_kernel_is_a_failure_like_any_other(repository):
     assert not (repository / "figures").exists()
 
 
-@pytest.mark.kernel
-def test_interrupt_ends_the_kernel_and_copies_nothing(repository):
-    marker = repository / "kernel"
-    make_notebook(
-        repository, "01_one", f"import os, time\nopen({str(marker)!r}, 'w').write(str(os.getpid()))\ntime.sleep(60)"
-    )
+# Notes the kernel's process in a file of the notebook's name, then waits until that file has "go" in it too.
+NOTE = """
+import os, time
+from pathlib import Path
+here = Path("..") / "{name}.kernel"
+here.write_text(str(os.getpid()))
+"""
+WAIT = """
+while "go" not in here.read_text():
+    time.sleep(0.05)
+"""
+
+
+def wait_for(condition, process):
+    """Until the condition holds; fails if the process ends before. Its value is returned."""
+    for _ in range(9000):
+        if found := condition():
+            return found
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    raise TimeoutError
+
+
+def kernel_of(repository, name, process):
+    """The process of a notebook's kernel, once it runs."""
+    path = repository / f"{name}.kernel"
+    return int(wait_for(lambda: path.exists() and path.read_text(), process))
+
+
+def is_running(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@contextmanager
+def started(repository, *arguments):
+    """The runner, started and not waited for; killed at the end."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TTS_")}
-    runner = subprocess.Popen(
-        [sys.executable, "-m", "tts.companion.runner"],
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tts.companion.runner", *arguments],
         cwd=repository,
         env=environment | {"PYTHONPATH": str(repository)},
         stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         text=True,
     )
     try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=["int", "term", "kill"])
+def test_an_interrupt_ends_all_kernels_and_copies_nothing(repository, number):
+    """Also where the runner is killed and can clean up nothing."""
+    for name in ("01_one", "02_two"):
+        make_notebook(repository, name, NOTE.format(name=name) + WAIT)
+    with started(repository, "--jobs", "2") as runner:
+        kernels = [kernel_of(repository, name, runner) for name in ("01_one", "02_two")]
+        runner.send_signal(number)
+        _, said = runner.communicate(timeout=900)
+    if number == signal.SIGKILL:
         for _ in range(9000):
-            if marker.exists() and marker.read_text():
+            if not any(map(is_running, kernels)):
                 break
             time.sleep(0.1)
-        runner.send_signal(signal.SIGINT)
-        _, said = runner.communicate(timeout=900)
-    finally:
-        runner.kill()
-    assert runner.returncode == 130, said
-    assert "interrupted, nothing was copied" in said
+    else:
+        assert runner.returncode == 130, said
+        assert "interrupted, nothing was copied" in said
     assert "Traceback" not in said, said
     assert not (repository / "figures").exists()
-    with pytest.raises(ProcessLookupError):
-        os.kill(int(marker.read_text()), 0)
+    assert not any(map(is_running, kernels))
+
+
+# --- Side by side ---------------------------------------------------------------------------------
+
+
+@pytest.mark.kernel
+def test_notebooks_run_side_by_side(repository):
+    """Each waits for the other's kernel, so neither would end alone. Each has its own folder of figures."""
+    for name, other in (("01_one", "02_two"), ("02_two", "01_one")):
+        wait = f"while not (here.parent / '{other}.kernel').exists():\n    time.sleep(0.05)"
+        make_notebook(repository, name, NOTE.format(name=name) + wait)
+    make_notebook(repository, "03_three", "import os; assert os.environ['TTS_FIGURES'].endswith('03_three')")
+    done = run(repository, "--jobs", "2")
+    assert done.returncode == 0, done.stderr
+    assert {"01_one.png", "02_two.png", "03_three.png"} <= set(files(repository / "figures"))
+    assert [line for line in done.stdout.splitlines() if line.startswith("==")][:2] == ["== 01_one", "== 02_two"]
+    assert done.stderr.splitlines().count("02  half way") == 1
+    assert ", with 2 notebooks at once" in done.stdout
+
+
+@pytest.mark.kernel
+def test_one_job_is_one_at_a_time_in_order(repository):
+    for name in ("01_one", "02_two"):
+        make_notebook(
+            repository, name, f"open('../order', 'a').write('{name} ')", "open('../order', 'a').write('end ')"
+        )
+    done = run(repository, "--jobs", "1")
+    assert done.returncode == 0, done.stderr
+    assert (repository / "order").read_text() == "01_one end 02_two end "
+    assert done.stderr == "half way\nhalf way\n"  # as the notebook wrote it
+    assert run(repository, "--jobs", "0").stderr == "run_all: --jobs is 0: it must be a whole number, 1 or more\n"
+
+
+@pytest.mark.kernel
+def test_a_failure_ends_the_notebooks_beside_it(repository):
+    make_notebook(repository, "01_one", NOTE.format(name="01_one") + WAIT)
+    bad = "while not Path('../01_one.kernel').exists():\n    time.sleep(0.05)\nraise SystemError('it is broken')"
+    make_notebook(repository, "02_bad", "import time\nfrom pathlib import Path", bad)
+    make_notebook(repository, "03_never")
+    done = run(repository, "--jobs", "2")
+    assert done.returncode == 1
+    assert "run_all: notebooks/02_bad.ipynb failed in cell [3]:" in done.stderr
+    assert "SystemError: it is broken" in done.stderr
+    assert "Nothing was copied to notebooks/ or figures/; what is stored is kept: run it again to go on." in done.stderr
+    assert done.stderr.count("Traceback") == 1  # that of the cell
+    assert not is_running(int((repository / "01_one.kernel").read_text()))
+    assert not (repository / "figures").exists()
+    assert not (repository / "build" / "default" / "03_never.ipynb").exists()
+
+
+@pytest.mark.slow
+def test_an_estimate_makes_nothing_and_says_what_it_does_not_know(repository):
+    make_notebook(repository, "01_one", "raise SystemError")
+    done = run(repository, "--estimate")
+    assert done.returncode == 0, done.stderr
+    assert "01_one    what this table doesn't know" in done.stdout
+    assert not (repository / "build").exists()
+
+
+def test_the_lines_of_two_notebooks_are_whole(capsys):
+    screen = Screen()
+    screen.take("01", "policy: 0 st")
+    screen.take("02", "\rbar:  10%|#  |\rbar:  50")
+    screen.take("01", "ored\nhalf a")
+    screen.take("02", "%|## |\r\x1b[Abar: 100%|###|\nnext: 1")
+    screen.take("01", "\r\nno newl")
+    screen.say("== 03_three")
+    screen.end("01")
+    assert capsys.readouterr().err.splitlines() == [
+        "01  policy: 0 stored",
+        "02  bar: 100%|###|",
+        "01  half a",
+        "01  no newl",
+    ]
+
+
+def test_what_is_being_written_stands_below_on_a_terminal(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "30")
+    screen = Screen()
+    screen.take("02", "\rbar:  50%|#")
+    screen.take("01", "done\nsamples: 12%|#")
+    said = capsys.readouterr().err
+    assert said.split("\r\033[K") == ["", "02 bar:  50%|#", "01  done\n01 samples: 12%|# | 02 bar:  "]
+
+
+def test_the_time_left_is_that_of_the_last_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(forecast.time, "monotonic", lambda: 1000.0)
+    assert side_by_side([60, 30, 20, 20], 2) == 70  # the second place: 30 + 20 + 20
+    assert [in_words(seconds) for seconds in (1, 44, 200, 9000)] == ["10 s", "40 s", "3 min", "2.5 h"]
+
+    def jobs(n_max):
+        return [
+            Job(Path(f"{i}.ipynb"), {"n_max": n_max, "store": str(tmp_path)}, {}, tmp_path / "x", tmp_path)
+            for i in range(3)
+        ]
+
+    first = jobs(4)
+    unknown = Forecast(first, at_once=1)
+    assert unknown.left() == ""
+    for job in first:
+        job.seconds = 120.0
+    unknown.keep()
+    again = jobs(4)
+    known = Forecast(again, at_once=1)
+    again[0].seconds, again[1].started = 100.0, 970.0
+    assert known.left() == "about 4 min left"  # 90 s of the second, 120 s of the third
+    assert Forecast(again, at_once=2).left() == Forecast(jobs(8), at_once=1).left() == "", "another run"
+    Store(store_folder()).table("usage", {}).append([{"key": ["samples", "now"], "seconds": 1.0}])
+    assert known.left() == "", "this run makes something"
+    for job in again:
+        job.seconds = 500.0
+    known.keep()
+    assert Forecast(jobs(4), at_once=1).left() == "about 6 min left", "a run that made something is not remembered"
 
 
 @pytest.mark.kernel

@@ -6,13 +6,17 @@ What is said on the way goes to stderr, which committed notebooks leave out: it 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hashlib
 import sys
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from inspect import signature
+from pathlib import Path
+from typing import IO
 
 import pandas as pd
 from tqdm import tqdm
@@ -27,11 +31,13 @@ from tts.strategies import majority
 from tts.tree import Search, score_whole, split_steps, together
 
 Strategy = Callable[..., Awaitable[Search]]  # (problem, policy, prm, *, n, sampling) -> Search
+Make = Callable[[Problem, Sequence[Key]], Awaitable[list[Record]]]  # (problem, its missing keys) -> their records
 
 ATTEMPTS = 2  # a problem whose engine call fails is tried once more, then recorded as failed
 GIVE_UP = 3  # so many failed problems with none that succeeded: the engine is broken, not the problem
 STORED_NAMES = {"beam_width": "width"}  # what a setting is called in a key: as when its first searches were stored
 PATIENCE = 1800.0  # seconds that one problem may take before its attempt counts as failed: a hung request must end
+LOOK = 0.2  # seconds between two looks at a lock that another process holds
 
 
 async def sample(
@@ -56,8 +62,8 @@ async def sample(
     wanted = {problem: [(problem.hash, index) for index in range(n)] for problem in problems}
 
     async def draw(problem: Problem, missing: Sequence[Key]) -> list[Record]:
-        first = missing[0][1]  # samples are stored in order: none is missing before a stored one
-        drawn = await majority(problem, policy, n=n, first=first, sampling=sampling)
+        first, last = missing[0][1], missing[-1][1]  # samples are stored in order, but for those that failed
+        drawn = await majority(problem, policy, n=last + 1, first=first, sampling=sampling)
         prompt_tokens = len(policy.prompt(problem.text))
         return [
             {
@@ -196,11 +202,50 @@ def sample_settings(policy: Policy, sampling: Sampling) -> dict[str, object]:
     }
 
 
+@dataclass(frozen=True)
+class Gap:
+    """Records of one table that a store lacks, and what makes them."""
+
+    table: Table
+    missing: Mapping[Problem, Sequence[Key]]
+    make: Make
+    policy: Policy | None
+    prm: StepScorer | None
+
+
+class DryStore(Store):
+    """A store that collect only looks at: what is missing is noted in gaps instead of being made.
+
+    It comes back as if it had failed, and is not noted again. A missing sample has a text of its own, so that its score
+    is missing too.
+    """
+
+    def __init__(self, folder: str | Path):
+        super().__init__(folder)
+        self.gaps: list[Gap] = []
+        self.unsampled: dict[str, str] = {}  # hash of the text of a missing sample -> the name of its table
+        self._tables: dict[Path, dict[Key, Record]] = {}
+
+    def look(self, table: Table, wanted: Mapping[Problem, Collection[Key]], make: Make, **models: object) -> dict:
+        """The records of a table, after noting which of wanted are missing."""
+        if table.folder not in self._tables:  # without the trees, which take most of the memory
+            read = table.read()
+            self._tables[table.folder] = {k: {**record, "search": None} for k, record in read.items()}
+        records = self._tables[table.folder]
+        if missing := _missing(records, wanted):
+            self.gaps.append(Gap(table, missing, make, **models))
+        for key in (key for keys in missing.values() for key in keys):
+            text = f"{table.folder.name}, {key}: not made"
+            self.unsampled[_text_hash(text)] = table.folder.name
+            records[key] = {"text": text, "finish": "failed", "unscored": "failed"}
+        return records
+
+
 async def _complete(
     store: Store,
     table: Table,
     wanted: Mapping[Problem, Collection[Key]],
-    make: Callable[[Problem, Sequence[Key]], Awaitable[list[Record]]],
+    make: Make,
     what: str,
     *,
     policy: Policy | None = None,
@@ -212,23 +257,61 @@ async def _complete(
 
     A problem's records are appended as soon as they are made. what: for messages, such as "policy-xs: samples".
     """
-    records = table.read()
-    missing = {problem: [key for key in keys if _is_missing(records, key)] for problem, keys in wanted.items()}
-    todo = {problem: keys for problem, keys in missing.items() if keys}
-    made = sum(map(len, wanted.values())) - (left := sum(map(len, todo.values())))
+    if isinstance(store, DryStore):
+        return store.look(table, wanted, make, policy=policy, prm=prm)
     name, _, things = what.rpartition(": ")
-    print(f"{name}: {made:,} {things} stored, {left:,} to make", file=sys.stderr)
-    if todo:
-        with _accounted(store, table, policy, prm):
-            await _run_all(todo, make, table, concurrency, patience, label=what)
-        records = table.read()
+    records = table.read()
+    todo = _missing(records, wanted)
+    async with _only_maker(table, name, things) if todo else nullcontext():
+        if todo:  # another process may have made some of it meanwhile
+            records = table.read()
+            todo = _missing(records, wanted)
+        made = sum(map(len, wanted.values())) - (left := sum(map(len, todo.values())))
+        print(f"{name}: {made:,} {things} stored, {left:,} to make", file=sys.stderr)
+        if todo:
+            with _accounted(store, table, policy, prm):
+                await _run_all(todo, make, table, concurrency, patience, label=what)
+            records = table.read()
     _warn_if_mixed(records, wanted)
     return records
 
 
+@asynccontextmanager
+async def _only_maker(table: Table, name: str, things: str) -> AsyncIterator[None]:
+    """One process at a time makes records of a table; another one waits here, then finds what was made.
+
+    It looks at the lock again and again and never blocks, so the event loop runs on and an interrupt ends the waiting.
+    A lock ends with the process that holds it. No two can wait for each other: whoever holds one asks for no other.
+    """
+    with ExitStack() as held:
+        try:
+            table.folder.mkdir(parents=True, exist_ok=True)
+            file = held.enter_context((table.folder / "lock").open("a"))
+            if not _lock(file):
+                print(f"{name}: another process makes these {things}, waiting for it", file=sys.stderr)
+            while not _lock(file):
+                await asyncio.sleep(LOOK)
+        except OSError as error:  # a file system without locks, or a folder where nothing can be written
+            print(
+                f"{name}: can't lock {table.folder} ({error.strerror}): "
+                f"a run that goes on beside this one may make the same {things}",
+                file=sys.stderr,
+            )
+        yield
+
+
+def _lock(file: IO) -> bool:
+    """Lock a file until it is closed; False while someone else holds the lock. Locking it again changes nothing."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 async def _run_all(
     todo: Mapping[Problem, Sequence[Key]],
-    make: Callable[[Problem, Sequence[Key]], Awaitable[list[Record]]],
+    make: Make,
     table: Table,
     concurrency: int,
     patience: float,
@@ -307,9 +390,13 @@ def _first(group: BaseExceptionGroup) -> BaseException:
     return error
 
 
-def _is_missing(stored: Mapping[Key, Record], key: Key) -> bool:
-    """A failed record is tried again by the next run; a later success takes its place."""
-    return key not in stored or bool(stored[key].get("error"))
+def _missing(stored: Mapping[Key, Record], wanted: Mapping[Problem, Collection[Key]]) -> dict[Problem, list[Key]]:
+    """What is to be made of each problem. A failed record is tried again; a later success takes its place."""
+    missing = {
+        problem: [key for key in keys if key not in stored or stored[key].get("error")]
+        for problem, keys in wanted.items()
+    }
+    return {problem: keys for problem, keys in missing.items() if keys}
 
 
 def _warn_if_mixed(records: Mapping[Key, Record], wanted: Mapping[Problem, Collection[Key]]) -> None:
