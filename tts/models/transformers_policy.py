@@ -1,61 +1,33 @@
 """The transformers engine as a policy: in this process, in a thread of its own, on any machine.
 
-It is the plain implementation that the fast one is checked against, it runs where vLLM can't, and for small models it
-is several times faster. Rows join and leave a running batch (tts.models.packs); what a request continues is looked up
-in a prefix cache, so a step of a search costs its own tokens only. Models whose attention the packs can't replace are
-decoded in plain batches, with transformers' own cache.
+It runs where vLLM can't, and for small models it is several times faster. Rows join and leave a running batch
+(tts.models.packs); what a request continues is looked up in a prefix cache, so that a step of a search costs its own
+tokens only. Other architectures than Llama's kin are decoded as transformers does it (tts.models.plain_decoding).
 """
 
 from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from tts.errors import InputError
 from tts.models import packs
+from tts.models.batch import Batch, Request
 from tts.models.checkpoint import Checkpoint
-from tts.models.draw import Drawing
 from tts.models.llama import Llama, is_kin, tolerance
+from tts.models.plain_decoding import Plain
 from tts.models.prefix_cache import Segment
 from tts.models.reading import FlatReader, Row, make_batches
 from tts.models.sampling import ModelPolicy
-from tts.models.worker import Answers, Job, Runner, Worker, load_model, provenance
+from tts.models.worker import Answers, Runner, Worker, load_model, provenance
 from tts.policy import Sampling
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from transformers import PreTrainedModel
 
 _COHORTS = 8  # at once: each costs some calls a step
 _PROMPT_TOKENS = 2048  # read in one pass
-
-
-@dataclass(eq=False)
-class _Request(Job):
-    """One completion."""
-
-    prefix: tuple[int, ...]
-    sampling: Sampling
-    stop: str | None
-    past: Segment | None = None  # of the prefix without its last token, which is the first to be decoded
-    cached: int = 0  # tokens of it that another request had read
-    ids: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-
-    @property
-    def last(self) -> int:
-        """The token to be decoded next."""
-        return self.ids[-1] if self.ids else self.prefix[-1]
-
-    @property
-    def result(self) -> tuple[list[int], list[float], int]:
-        """See ModelPolicy.generate."""
-        return self.ids, self.logprobs, self.cached
 
 
 class TransformersPolicy(ModelPolicy):
@@ -78,7 +50,7 @@ class TransformersPolicy(ModelPolicy):
                 "it is decoded in plain batches, each prefix read from its beginning",
                 file=sys.stderr,
             )
-            return _Plain(checkpoint, model, most)
+            return Plain(checkpoint, model, most)
 
         self._worker = Worker(load)
         super().__init__(checkpoint, system_prompt=system_prompt, provenance=provenance(dtype))
@@ -87,44 +59,11 @@ class TransformersPolicy(ModelPolicy):
         self, prefix: Sequence[int], sampling: Sampling, stop: str | None
     ) -> tuple[Sequence[int], Sequence[float], int]:
         """See ModelPolicy.generate."""
-        return await self._worker.run(_Request(tuple(prefix), sampling, stop))
+        return await self._worker.run(Request(tuple(prefix), sampling, stop))
 
     async def close(self) -> None:
         """Release the model after all waiting requests are answered."""
         self._worker.close()
-
-
-class _Batch:
-    """Requests that are decoded side by side: how each draws, and when it is done."""
-
-    def __init__(self, checkpoint: Checkpoint, requests: Sequence[_Request]) -> None:
-        self._checkpoint = checkpoint
-        self.requests = list(requests)
-        self._drawing = Drawing([request.sampling for request in requests])
-
-    def draw(self, logits: Tensor) -> list[int]:
-        """Draw the next token of each request, [requests, vocabulary]; returns the places of those that it ends."""
-        ids, logprobs = self._drawing.draw(logits, np.array([len(request.ids) for request in self.requests]))
-        for request, token, logprob in zip(self.requests, ids.tolist(), logprobs.tolist(), strict=True):
-            request.ids.append(token)
-            request.logprobs.append(logprob)
-        return [i for i, request in enumerate(self.requests) if self._is_done(request)]
-
-    def _is_done(self, request: _Request) -> bool:
-        last = request.ids[-1]
-        if last in self._checkpoint.ends or len(request.ids) == request.sampling.max_tokens or request.is_over:
-            return True
-        if not request.stop:
-            return False
-        within, completing = self._checkpoint.stop_ids(request.stop)
-        return last in within or (last in completing and request.stop in self._checkpoint.decode(request.ids))
-
-    def without(self, done: Collection[int]) -> list[int]:
-        """Let these requests go; returns the former places of the others."""
-        kept = [i for i in range(len(self.requests)) if i not in done]
-        self.requests = [self.requests[i] for i in kept]
-        self._drawing.select(np.array(kept, dtype=int))
-        return kept
 
 
 class _InPacks:
@@ -150,22 +89,21 @@ class _InPacks:
         with torch.inference_mode():
             tokens = ids[:, size // 2 :].unbind(1)
             ours = torch.stack([packs.decode(self._model, [cohort], token) for token in tokens], dim=1)
-        if (
-            (ours - usual).abs() > tolerance(usual.dtype) * usual.std()
-        ).any():  # not where both are NaN, which is refused later
+        far = (ours - usual).abs() > tolerance(usual.dtype) * usual.std()  # not where both are NaN: refused later
+        if far.any():
             raise NotImplementedError
 
     def clear(self) -> None:
         """See Runner."""
-        self._waiting: deque[_Request] = deque()
-        self._running: list[tuple[packs.Cohort, _Batch]] = []
+        self._waiting: deque[Request] = deque()
+        self._running: list[tuple[packs.Cohort, Batch]] = []
 
     @property
     def is_busy(self) -> bool:
         """See Runner."""
         return bool(self._waiting or self._running)
 
-    def add(self, jobs: Iterable[_Request]) -> None:
+    def add(self, jobs: Iterable[Request]) -> None:
         """See Runner."""
         self._waiting += jobs
 
@@ -200,7 +138,7 @@ class _InPacks:
         rows, tokens = self._most - len(running), self._room - sum(map(_longest, running))
         if len(self._running) == _COHORTS or (running and rows < min(len(self._waiting), self._most // 4)):
             return  # a few at a time would make small cohorts
-        joining: dict[tuple[int, ...], list[_Request]] = {}  # by what they continue
+        joining: dict[tuple[int, ...], list[Request]] = {}  # by what they continue
         while self._waiting and rows and (tokens >= _longest(self._waiting[0]) or not (running or joining)):
             request = self._waiting.popleft()
             joining.setdefault(request.prefix[:-1], []).append(request)
@@ -212,13 +150,13 @@ class _InPacks:
         known |= zip(missing, self._read(missing), strict=True)
         made: list[tuple[Segment | None, int]] = []
         width = packs.PACK if any(request.stop for same in joining.values() for request in same) else 1
-        requests: list[_Request] = []
+        requests: list[Request] = []
         for ids, same in joining.items():
             for i, request in enumerate(same):
                 request.past, request.cached = known[ids], 0 if i == 0 and ids in missing else len(ids)
             made += [(known[ids], len(same[i : i + width])) for i in range(0, len(same), width)]
             requests += same
-        self._running.append((packs.Cohort(made, self._reader.token, width=width), _Batch(self._checkpoint, requests)))
+        self._running.append((packs.Cohort(made, self._reader.token, width=width), Batch(self._checkpoint, requests)))
 
     def _read(self, prefixes: Sequence[tuple[int, ...]]) -> list[Segment]:
         """Segments of whole prefixes."""
@@ -230,92 +168,12 @@ class _InPacks:
                 self._reader.cache.add(row.ids, segment)
         return [found[ids] for ids in prefixes]
 
-    def _keep(self, request: _Request, cohort: packs.Cohort, row: int) -> None:
+    def _keep(self, request: Request, cohort: packs.Cohort, row: int) -> None:
         """Keep what a step of a search has read: its children continue it."""
         if request.stop and request.ids[-1] not in self._checkpoint.ends:
             ids = (*request.prefix, *request.ids[:-1])
             self._reader.cache.add(ids, Segment(request.past, len(ids), cohort.cut(row)))
 
 
-def _longest(request: _Request) -> int:
+def _longest(request: Request) -> int:
     return len(request.prefix) + request.sampling.max_tokens
-
-
-class _Plain:
-    """A loaded model that decodes a batch to its end before the next one, with the cache that the model makes."""
-
-    def __init__(self, checkpoint: Checkpoint, model: PreTrainedModel, most: int) -> None:
-        import torch
-
-        self._torch, self._checkpoint, self._model, self._most = torch, checkpoint, model, most
-        self.clear()
-
-    def clear(self) -> None:
-        """See Runner."""
-        self._waiting: list[_Request] = []
-        self._batch: _Batch | None = None
-
-    @property
-    def is_busy(self) -> bool:
-        """See Runner."""
-        return bool(self._waiting or self._batch)
-
-    def add(self, jobs: Iterable[_Request]) -> None:
-        """See Runner."""
-        self._waiting += jobs
-
-    def _begin(self) -> None:
-        torch = self._torch
-        self._waiting.sort(key=lambda request: len(request.prefix))
-        rows, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
-        self._batch, self._rows = _Batch(self._checkpoint, rows), list(range(len(rows)))  # the cache's row of each
-        longest = max(len(row.prefix) for row in rows)
-        padded = [[0] * (longest - len(row.prefix)) + [1] * len(row.prefix) for row in rows]
-        self._ids = torch.tensor([[0] * (longest - len(row.prefix)) + list(row.prefix) for row in rows])
-        self._mask = torch.tensor(padded, device=self._model.device)
-        self._positions = (self._mask.cumsum(1) - 1).clamp(min=0)
-        self._cache = None  # the model makes one, with its own kinds of layers
-
-    def step(self) -> Answers:
-        """One more token for the rows of the batch."""
-        torch = self._torch
-        from transformers import DynamicCache
-
-        if self._batch is None:
-            self._begin()
-        with torch.inference_mode():
-            output = self._model(
-                input_ids=self._ids.to(self._model.device),
-                attention_mask=self._mask,
-                position_ids=self._positions,
-                past_key_values=self._cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            cache = self._cache = getattr(output, "past_key_values", None)
-            if cache is None:  # some recurrent models hand out none, and read the padding too
-                raise InputError(
-                    f"{self._checkpoint.label}: transformers can't decode its architecture in batches: "
-                    "use another model, or engine='vllm'"
-                )
-            requests = self._batch.requests
-            done = self._batch.draw(output.logits[self._rows, -1])
-            self._rows = [self._rows[i] for i in self._batch.without(set(done))]
-            # A row that is done may stay in the batch, but the model may have no positions beyond its context.
-            self._positions = (self._positions[:, -1:] + 1).clamp(max=self._checkpoint.context - 1)
-            # Copying the cache costs about a step, so it is not done for every row. Only the plain cache can shrink.
-            if len(self._rows) < 0.9 * len(self._mask) and type(cache) is DynamicCache:
-                kept = torch.tensor(self._rows, dtype=torch.long, device=self._model.device)
-                cache.reorder_cache(kept)  # unlike batch_select_indices, all kinds of layers have it
-                self._mask, self._positions, self._rows = (
-                    self._mask[kept],
-                    self._positions[kept],
-                    list(range(len(kept))),
-                )
-            self._mask = torch.cat([self._mask, self._mask.new_ones(len(self._mask), 1)], dim=1)
-            self._ids = torch.zeros(len(self._mask), 1, dtype=torch.long)
-            for row, request in zip(self._rows, self._batch.requests, strict=True):
-                self._ids[row, 0] = request.last
-            if not self._rows:
-                self._batch = None
-        return [(requests[i], requests[i].result) for i in done]

@@ -1,8 +1,7 @@
 """The transformers engine as a step scorer: batched forward passes in a thread of this process, on any machine.
 
-It is the plain implementation that the fast one is checked against and, for small models, the fast one itself. What the
-solutions of a problem have in common is read once: waiting requests form a tree of steps, whose branches wait for the
-keys and values of the steps before them.
+It runs where vLLM can't, and for small models it is faster. What the solutions of a problem have in common is read
+once: waiting requests form a tree of tokens, whose branches wait for the keys and values of what stands before them.
 """
 
 from __future__ import annotations
