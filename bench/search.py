@@ -1,7 +1,8 @@
 """What searching costs: our schedule against two others, against the floor, and how it grows with N and depth.
 
 - Seconds: beam search (and DVTS once) over the same problems with the same models on three schedules: ours, the
-  reference's as published (a), ours in lock-step over all problems (b): see bench._baselines.
+  reference's as published (a), ours in lock-step over all problems (b): see bench._baselines. The policy of (a) is on
+  vLLM, the engine that it was published for, where vLLM is installed; so its solutions are other ones than ours.
 - Floor: decoding alone plus scoring alone, the very requests of our run with nothing else to wait for, at full batch.
   Its share of our seconds may pass 1, because we decode and score at the same time.
 - Tokens: read by the scorer, over those of our tree in its own tokens (the problem once, each distinct step once);
@@ -10,8 +11,8 @@
 - Growth: steps of a forced length until a forced depth, which the engines really decode and score.
 
 Engines are warm and the policy has read the prompts before; every run has a scorer that remembers nothing yet.
-TTS_BENCH_PROBLEMS (50), TTS_BENCH_N (4,16,64), TTS_BENCH_POLICY (policy-xs), TTS_BENCH_PRM (prm) and TTS_BENCH_ENGINE
-(auto) change what is measured.
+TTS_BENCH_PROBLEMS (50), TTS_BENCH_N (4,16,64), TTS_BENCH_POLICY (policy-xs), TTS_BENCH_PRM (prm), TTS_BENCH_ENGINE
+(auto) and TTS_BENCH_PUBLISHED (the engine of (a): vllm where it is installed) change what is measured.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from tts.errors import InputError
 from tts.models.open import open_policy, open_prm
 from tts.models.sampling import ModelPolicy
 from tts.models.scoring import OPENINGS, ModelScorer, common
+from tts.models.vllm import vllm_package
 from tts.policy import Completion, Policy, Sampling
 from tts.prm import StepScorer
 from tts.problems import Problem, load_problems
@@ -68,19 +70,22 @@ def _number(name: str, word: str) -> int:
 
 async def print_all(problems: Sequence[Problem], ns: Sequence[int]) -> None:
     """Measure and print: beam search for each of ns, DVTS for the middle one."""
-    policy = open_policy(
-        os.environ.get("TTS_BENCH_POLICY") or "policy-xs", engine=os.environ.get("TTS_BENCH_ENGINE") or "auto"
-    )
+    model = os.environ.get("TTS_BENCH_POLICY") or "policy-xs"
+    policy = open_policy(model, engine=os.environ.get("TTS_BENCH_ENGINE") or "auto")
     scorer = await open_scorer()
-    await at_once(problems, "beam_search", policy, scorer, n=USUAL_N, sampling=Sampling(seed=WARM_UP_SEED))
+    published_engine = os.environ.get("TTS_BENCH_PUBLISHED") or ("vllm" if vllm_package()[0] else "transformers")
+    same_engine = published_engine == policy.engine
+    other = policy if same_engine else open_policy(model, engine=published_engine)
+    for one in {policy, other}:
+        await at_once(problems, "beam_search", one, scorer, n=USUAL_N, sampling=Sampling(seed=WARM_UP_SEED))
 
     engines = ", ".join(f"{engine.name} on {engine.provenance['engine']}" for engine in (policy, scorer))
-    print(f"{engines}; {len(problems)} problems; seconds a problem, ratios to ours")
+    print(f"{engines}; (a) on {other.engine}; {len(problems)} problems; seconds a problem, ratios to ours")
     print("same: share of problems with the solutions of ours; floor: (decode + score) / ours")
     columns = ("ours", "(a)", "ratio", "same", "(b)", "ratio", "same", "decode", "score", "floor")
     print(TIMES.format("", "N", *columns), flush=True)
     rows = [("beam_search", n) for n in ns] + [("dvts", ns[len(ns) // 2])]
-    measured = [await print_times(problems, strategy, policy, n) for strategy, n in rows]
+    measured = [await print_times(problems, strategy, policy, other, n) for strategy, n in rows]
 
     print("\ntokens, over those of our tree")
     print(TOKENS.format("", "N", "scored", "(a)", "(b)", "policy: decoded", "prefilled", "rest", "cached"))
@@ -98,6 +103,7 @@ async def print_all(problems: Sequence[Problem], ns: Sequence[int]) -> None:
     await print_growth("N", {n: (n, USUAL_DEPTH) for n in GROWTH_N if n <= 4 * max(ns)}, few, policy)
     await print_growth("depth", {depth: (USUAL_N, depth) for depth in GROWTH_DEPTHS}, few, policy)
     await scorer.close()
+    await other.close()
     await policy.close()
 
 
@@ -139,14 +145,14 @@ class Run:
 
 
 async def print_times(
-    problems: Sequence[Problem], strategy: str, policy: ModelPolicy, n: int
+    problems: Sequence[Problem], strategy: str, policy: ModelPolicy, other: ModelPolicy, n: int
 ) -> tuple[int, Run, Run, Run]:
-    """Measure the three schedules and the floor, and print the row.
+    """Measure the three schedules and the floor, and print the row. other: the policy of (a).
 
     Returns the tokens of our prefixes behind their last whole blocks, and the runs: ours, (a), (b).
     """
     again = await open_scorer(prefix_cache=False)
-    published_run = await timed(published, problems, strategy, policy, Afresh(again), n)
+    published_run = await timed(published, problems, strategy, other, Afresh(again), n)
     await again.close()
 
     fresh = await open_scorer()

@@ -1,8 +1,8 @@
 """The forward pass of Llama and its kin over tokens without padding, in as few operations as it takes.
 
 transformers spends more on a small model's layers than their arithmetic costs: a pass over a hundred tokens of a model
-of two layers takes more than twice as long. So the projections that read the same input are joined, and attention is left
-to the caller, who knows which tokens belong together.
+of two layers takes more than twice as long. So the projections that read the same input are joined, and attention is
+left to the caller, who knows which tokens belong together.
 """
 
 from __future__ import annotations

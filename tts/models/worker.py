@@ -7,6 +7,7 @@ import contextlib
 import importlib.metadata
 import os
 import queue
+import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,6 +18,9 @@ from tts.models.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+SWITCH_INTERVAL = 5e-4  # seconds
 
 
 @dataclass(eq=False)
@@ -89,6 +93,9 @@ class _Thread:
 
     def __init__(self, load: Callable[[], Runner]) -> None:
         self._load = load
+        # Each of torch's operations lets the interpreter go for a moment. If the event loop takes it then, it keeps it
+        # for an interval, 5 ms usually, in which a small model's step would be done.
+        sys.setswitchinterval(min(SWITCH_INTERVAL, sys.getswitchinterval()))
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="transformers")
         self._inbox: queue.SimpleQueue[list[Job]] = queue.SimpleQueue()
         self._runner: Runner | None = None
