@@ -151,15 +151,14 @@ async def _run_one(job: Job, screen: Screen | None) -> None:
 async def _relayed(screen: Screen | None, mark: str) -> AsyncIterator[int | None]:
     """A pipe to the screen for a process to write to.
 
-    Not one of asyncio's: those it would wait for until nobody holds them, and an engine that a notebook started goes on.
+    Not one of asyncio's: it waits until nobody holds those, and an engine that a notebook has started goes on.
     """
     if screen is None:
         yield None
         return
     read, write = os.pipe()
-    reader = asyncio.StreamReader()
-    pipe = (lambda: asyncio.StreamReaderProtocol(reader)), open(read, "rb", buffering=0)
-    transport, _ = await asyncio.get_running_loop().connect_read_pipe(*pipe)
+    reader, loop = asyncio.StreamReader(), asyncio.get_running_loop()
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read, "rb"))
     relay = asyncio.create_task(_relay(reader, screen, mark))
     try:
         yield write
@@ -317,6 +316,7 @@ def main() -> int:
 def _end_with_standard_input() -> None:
     while os.read(0, 1):
         pass
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # nbclient tells at length that its kernel has died
     os.kill(os.getpid(), signal.SIGINT)
 
 
