@@ -18,8 +18,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TextIO
 
@@ -119,29 +119,26 @@ async def _run_all(jobs: Sequence[Job], at_once: int, left: Callable[[], str]) -
 
 async def _run_one(job: Job, screen: Screen | None) -> None:
     """Execute a notebook in its process. Without a screen that process writes to the terminal itself."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "tts.companion.kernels"),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE if screen else None,
-        start_new_session=True,  # Ctrl-C in a terminal is for the runner alone
-    )
-    relay = asyncio.create_task(_relay(process.stderr, screen, job.source.name[:2])) if screen else None
-    try:
-        paths = {name: str(getattr(job, name)) for name in ("source", "built", "figures")}
-        process.stdin.write(json.dumps(paths | {"cell": job.cell, "injected": job.injected}).encode() + b"\n")
-        said = await process.stdout.read()
-    finally:
-        process.stdin.close()
+    async with _relayed(screen, job.source.name[:2]) as stderr:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "tts.companion.kernels"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=stderr,
+            start_new_session=True,  # Ctrl-C in a terminal is for the runner alone
+        )
         try:
-            await asyncio.wait_for(process.wait(), KERNEL_END)
-        except TimeoutError:
-            os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
-        if relay:
-            await asyncio.wait({relay}, timeout=1)  # an engine that goes on may hold the pipe
-            relay.cancel()
+            paths = {name: str(getattr(job, name)) for name in ("source", "built", "figures")}
+            process.stdin.write(json.dumps(paths | {"cell": job.cell, "injected": job.injected}).encode() + b"\n")
+            said = await process.stdout.read()
+        finally:
+            process.stdin.close()
+            try:
+                await asyncio.wait_for(process.wait(), KERNEL_END)
+            except TimeoutError:
+                os.killpg(process.pid, signal.SIGKILL)
+                await process.wait()
     answer = json.loads(said) if said else {"failure": f"run_all: {job.source} failed: its process was killed; {KEPT}"}
     if "failure" in answer:
         raise NotebookFailedError(answer["failure"])
@@ -150,11 +147,33 @@ async def _run_one(job: Job, screen: Screen | None) -> None:
     job.slowest = [(seconds, cell) for seconds, cell in answer["slowest"]]
 
 
-async def _relay(stderr: asyncio.StreamReader, screen: Screen, mark: str) -> None:
+@asynccontextmanager
+async def _relayed(screen: Screen | None, mark: str) -> AsyncIterator[int | None]:
+    """A pipe to the screen for a process to write to.
+
+    Not one of asyncio's: it waits until nobody holds those, and an engine that a notebook has started goes on.
+    """
+    if screen is None:
+        yield None
+        return
+    read, write = os.pipe()
+    reader, loop = asyncio.StreamReader(), asyncio.get_running_loop()
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read, "rb"))
+    relay = asyncio.create_task(_relay(reader, screen, mark))
+    try:
+        yield write
+    finally:
+        os.close(write)
+        await asyncio.wait({relay}, timeout=1)
+        relay.cancel()
+        transport.close()
+        screen.end(mark)
+
+
+async def _relay(reader: asyncio.StreamReader, screen: Screen, mark: str) -> None:
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    while chunk := await stderr.read(1 << 16):
+    while chunk := await reader.read(1 << 16):
         screen.take(mark, decoder.decode(chunk))
-    screen.end(mark)
 
 
 class Screen:
@@ -297,6 +316,7 @@ def main() -> int:
 def _end_with_standard_input() -> None:
     while os.read(0, 1):
         pass
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # nbclient tells at length that its kernel has died
     os.kill(os.getpid(), signal.SIGINT)
 
 
