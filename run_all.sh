@@ -129,7 +129,7 @@ fi
 requirements=requirements-$machine.txt
 [ -f "$requirements" ] || fail "machine '$machine' is not known: choose cpu, gpu or portable" 2
 case $machine in
-  portable) engine="this machine runs without vLLM, the slower transformers engine takes its place" ;;
+  portable) engine="this machine runs without vLLM, transformers takes its place" ;;
   *) engine="vLLM is the engine" ;;
 esac
 

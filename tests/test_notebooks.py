@@ -7,6 +7,8 @@ from collections import Counter
 from pathlib import Path
 
 import nbformat
+import numpy as np
+import pandas as pd
 import papermill
 import pytest
 
@@ -103,15 +105,41 @@ def test_the_estimate_knows_what_the_notebooks_collect(kept, monkeypatch):
 @pytest.mark.kernel
 @pytest.mark.vllm
 def test_majority_voting_through_vllm_then_from_the_store_alone(tmp_path):
+    """Other samples than the local engine's, from the same distribution."""
     notebook = ROOT / "notebooks" / "01_majority_voting.ipynb"
-    changes = load_profile("smoke") | {"engine": "vllm", "n_problems": 4, "n_max": 4}
-    first = run(notebook, tmp_path, **changes)
-    outputs = outputs_of(tmp_path / notebook.name)
-    assert "policy-xs: 0 samples stored, 16 to make" in stderr_of(first)
-    again = run(notebook, tmp_path, **changes)
-    assert "policy-xs: 16 samples stored, 0 to make" in stderr_of(again)
+    changes = load_profile("smoke") | {"n_problems": 60, "n_max": 16}
+    first = run(notebook, tmp_path / "vllm", **changes | {"engine": "vllm"})
+    outputs = outputs_of(tmp_path / "vllm" / notebook.name)
+    assert "policy-xs: 0 samples stored, 960 to make" in stderr_of(first)
+    again = run(notebook, tmp_path / "vllm", **changes | {"engine": "vllm"})
+    assert "policy-xs: 960 samples stored, 0 to make" in stderr_of(again)
     assert "vLLM" not in stderr_of(again)  # no engine was started
-    assert outputs_of(tmp_path / notebook.name) == outputs
+    assert outputs_of(tmp_path / "vllm" / notebook.name) == outputs
+
+    local = run(notebook, tmp_path / "local", **changes)
+    assert "policy-xs: 0 samples stored, 960 to make" in stderr_of(local)
+    one, other = (
+        pd.read_csv(tmp_path / engine / "figures" / "local" / "05_majority_voting.csv").set_index(["method", "n"])
+        for engine in ("vllm", "local")
+    )
+    assert ((one.low <= other.high) & (other.low <= one.high)).all(), "the intervals of every point overlap"
+    made = [samples_by_problem(tmp_path / engine / "store") for engine in ("vllm", "local")]
+    assert made[0].keys() == made[1].keys()
+    assert made[0] != made[1], "the engines have different generators"
+    # The mean tokens of a problem's samples: a paired difference, whose mean is 0 within four standard errors.
+    apart = np.array([np.mean(made[0][p]) - np.mean(made[1][p]) for p in made[0]])
+    assert abs(apart.mean()) < 4 * apart.std(ddof=1) / len(apart) ** 0.5
+
+
+def samples_by_problem(store):
+    """The tokens of each sample that was drawn with a temperature, by problem."""
+    found = {}
+    for settings in store.glob("samples/*/settings.json"):
+        if json.loads(settings.read_text())["temperature"]:
+            for line in (settings.parent / "records.jsonl").open():
+                record = json.loads(line)
+                found.setdefault(record["problem"], []).append(record["tokens"])
+    return found
 
 
 @pytest.mark.kernel

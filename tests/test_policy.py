@@ -314,6 +314,18 @@ def test_automatic_engine(monkeypatch, packages, gpu, flags, chosen, why):
         assert "not installed" in message(choose_engine, "vllm")
 
 
+@pytest.mark.parametrize(
+    ("gpu", "size", "chosen"), [(False, 1, "transformers"), (False, 65, "vllm"), (True, 1, "vllm")]
+)
+def test_a_small_model_without_a_gpu_is_the_local_engines(directory, monkeypatch, gpu, size, chosen):
+    monkeypatch.setattr(tts.models.open, "has_gpu", lambda: gpu)
+    monkeypatch.setattr(tts.models.open, "choose_engine", lambda engine: ("vllm", "vLLM"))
+    with (directory / "model.safetensors").open("ab") as file:
+        file.truncate(size << 20)
+    assert open_policy(str(directory)).engine == chosen
+    assert open_policy(str(directory), engine="vllm").engine == "vllm"
+
+
 def test_choice_of_engine_says_why():
     for engine in ("auto", "transformers"):
         chosen, why = choose_engine(engine)
