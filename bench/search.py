@@ -5,7 +5,8 @@
   vLLM, the engine that it was published for, where vLLM is installed; so its solutions are other ones than ours.
 - Floor: decoding alone plus scoring alone, the very requests of our run with nothing else to wait for, at full batch.
   Its share of our seconds may pass 1, because we decode and score at the same time.
-- Tokens: read by the scorer, over those of our tree in its own tokens (the problem once, each distinct step once);
+- Tokens: read by the scorer, over those of our tree in its own tokens (the problem once, each distinct step once; below
+  1 where it reads once what siblings begin with in common);
   decoded, prefilled and found in its cache by the policy, over those of all steps of our tree. "rest" is the part of
   the prefilled ones that lies behind the last whole block of a prefix, which vLLM's cache can't hold.
 - Growth: steps of a forced length until a forced depth, which the engines really decode and score.

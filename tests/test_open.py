@@ -37,7 +37,7 @@ def test_the_record_names_the_gpus_of_this_job(monkeypatch, tmp_path):
     (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{asked}\n")
     (tmp_path / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr("tts.models.open.has_gpu", lambda: True)
+    monkeypatch.setattr("tts.companion.runner.has_gpu", lambda: True)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert device() == "A + B + C"
     for visible, named in (("1,2", "B + C"), ("MIG-1", "A + B + C")):
