@@ -130,6 +130,7 @@ requirements=requirements-$machine.txt
 [ -f "$requirements" ] || fail "machine '$machine' is not known: choose cpu, gpu or portable" 2
 case $machine in
   portable) engine="this machine runs without vLLM, transformers takes its place" ;;
+  cpu) engine="small models run on transformers, others on vLLM" ;;
   *) engine="vLLM is the engine" ;;
 esac
 

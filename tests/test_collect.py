@@ -5,15 +5,13 @@ import errno
 import fcntl
 import json
 import os
-import subprocess
-import sys
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from fakes import with_sampling
+from processes import started
 
 from tts.analysis.cost import Usage
 from tts.errors import ContextExceeded, EngineError, InputError
@@ -429,21 +427,9 @@ print(len(policy.calls))
 """
 
 
-@contextmanager
 def collector(folder, *, n, gate="no"):
-    process = subprocess.Popen(
-        [sys.executable, "-c", COLLECTOR, str(folder), str(n), gate],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (TESTS, TESTS.parent)))},
-        text=True,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (TESTS, TESTS.parent)))}
+    return started("-c", COLLECTOR, str(folder), str(n), gate, env=environment)
 
 
 def stored_keys(folder):

@@ -324,6 +324,10 @@ def test_a_small_model_without_a_gpu_is_the_local_engines(directory, monkeypatch
         file.truncate(size << 20)
     assert open_policy(str(directory)).engine == chosen
     assert open_policy(str(directory), engine="vllm").engine == "vllm"
+    if chosen == "transformers":
+        assert open_policy(str(directory), dtype="float64").engine == chosen
+    else:
+        assert "dtype='float64'" in message(open_policy, str(directory), dtype="float64")
 
 
 def test_choice_of_engine_says_why():

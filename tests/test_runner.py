@@ -3,16 +3,15 @@
 import csv
 import os
 import signal
-import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
+from processes import started
 from toys import PARAMETERS, files, make_notebook, make_repository, run
 
 from tts.companion import forecast
@@ -280,23 +279,11 @@ def is_running(pid):
     return True
 
 
-@contextmanager
-def started(repository, *arguments):
-    """The runner, started and not waited for; killed at the end."""
+def runner_of(repository, *arguments):
+    """The runner, started and not waited for."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TTS_")}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tts.companion.runner", *arguments],
-        cwd=repository,
-        env=environment | {"PYTHONPATH": str(repository)},
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
+    environment["PYTHONPATH"] = str(repository)
+    return started("-m", "tts.companion.runner", *arguments, cwd=repository, env=environment, stdin=None)
 
 
 @pytest.mark.kernel
@@ -305,7 +292,7 @@ def test_an_interrupt_ends_all_kernels_and_copies_nothing(repository, number):
     """Also where the runner is killed and can clean up nothing."""
     for name in ("01_one", "02_two"):
         make_notebook(repository, name, NOTE.format(name=name) + WAIT)
-    with started(repository, "--jobs", "2") as runner:
+    with runner_of(repository, "--jobs", "2") as runner:
         kernels = [kernel_of(repository, name, runner) for name in ("01_one", "02_two")]
         runner.send_signal(number)
         _, said = runner.communicate(timeout=900)

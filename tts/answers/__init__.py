@@ -50,14 +50,13 @@ simple number by then is parsed in a process that can be killed (pool, worker, v
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple, Protocol
 
 from tts.answers.form import Key, UnreadableError, read, short, simple_number
 from tts.answers.guards import refuse
-from tts.answers.pool import POOL
+from tts.answers.pool import POOL, usable_cores
 from tts.answers.spelling import normalise
 from tts.errors import InputError
 
@@ -166,7 +165,7 @@ def canonical_keys(
         else:
             new[answer] = found
     if texts:
-        limit = workers or min(4, _cores())
+        limit = workers or min(4, usable_cores())
         replies = POOL.read(list(texts), workers=limit, deadline=deadline)
         for (text, same), reply in zip(texts.items(), replies, strict=True):
             new |= dict.fromkeys(same, _found(text, reply))
@@ -182,10 +181,6 @@ def remember(memory: Memory | None) -> None:
     _memory = memory
     for answer, (key, status) in memory.read().items() if memory else ():
         _cache[VERSION, answer] = Canonical(key and _tuples(key), status)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _quick(answer: str) -> tuple[str, Canonical | None]:

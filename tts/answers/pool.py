@@ -153,6 +153,11 @@ def _events(busy: Sequence[_Worker]) -> Iterator[tuple[_Worker, bytes | None]]:
             yield worker, None
 
 
+def usable_cores() -> int:
+    """The cores that this process may run on, which a batch system or a container may have limited."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 POOL = Pool()
 atexit.register(POOL.close)
 os.register_at_fork(after_in_child=POOL.forget)

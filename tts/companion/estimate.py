@@ -25,6 +25,7 @@ from pathlib import Path
 import pandas as pd
 
 from tts.analysis.cost import measured
+from tts.analysis.grading import by_problem
 from tts.companion.parameters import widths_of
 from tts.companion.plan import Job
 from tts.companion.setup import Setup, set_up
@@ -257,7 +258,7 @@ async def measure(lacks: Sequence[Lack]) -> tuple[dict[str, Cost], dict[str, flo
             texts = pd.DataFrame(
                 [(record["problem"], record["text"]) for record in records], columns=["problem", "text"]
             )
-            drawn = texts.groupby("problem").text.apply(list).tolist()
+            drawn = list(by_problem(texts, texts.text).values())
             for one in by_kind[lack.kind]:
                 n = one.records / len(one.gap.missing)
                 shares[one.gap.table.folder.name] = different(drawn, n) / n

@@ -23,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tts.answers.pool import usable_cores
 from tts.companion.forecast import Forecast
 from tts.companion.kernels import KEPT, NotebookFailedError, environment, run_notebooks
 from tts.companion.parameters import repository
@@ -93,8 +94,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def at_once() -> int:
     """How many notebooks run side by side by default: two where two cores are free, but a GPU is for one alone."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return 1 if has_gpu() else min(2, usable)
+    return 1 if has_gpu() else min(2, usable_cores())
 
 
 def canonical(notebook: Path) -> str:

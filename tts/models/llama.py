@@ -37,6 +37,27 @@ def is_kin(model: nn.Module, checkpoint: Checkpoint) -> bool:
     )
 
 
+def bias(hidden: Tensor, dtype: dtype) -> Tensor:
+    """What to add to scores so that those where hidden is True count for nothing."""
+    import torch
+
+    return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, torch.finfo(dtype).min)
+
+
+def attention(asked: Tensor, keys: Tensor, values: Tensor, bias: Tensor) -> Tensor:
+    """Attention of scaled queries [batch, tokens, heads, size]; the result is shaped as they are.
+
+    keys and values [batch, key heads, columns, size]: each head of theirs serves as many of the queries' in a row.
+    bias [batch, tokens, columns] is added to the scores.
+    """
+    batch, tokens, _, size = asked.shape
+    heads, columns = keys.shape[1:3]
+    grouped = asked.view(batch, tokens, heads, -1, size).transpose(1, 2).reshape(batch, heads, -1, size)
+    scores = (grouped @ keys.transpose(2, 3)).view(batch, heads, tokens, -1, columns) + bias[:, None, :, None]
+    mixed = scores.softmax(-1).view(batch, heads, -1, columns) @ values
+    return mixed.view(batch, heads, tokens, -1, size).transpose(1, 2).reshape(batch, tokens, -1, size)
+
+
 def tolerance(dtype: dtype) -> float:
     """How far results may lie from those of transformers, whose norms are in float32 whatever the type of the rest."""
     import torch

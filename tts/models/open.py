@@ -53,11 +53,11 @@ def open_policy(
     _check_settings(dtype, gpu_memory_utilization)
     check_counts(0, max_num_seqs=max_num_seqs)
     chosen, _ = choose_engine(engine)
-    if dtype == "float64" and chosen == "vllm":
-        raise InputError("dtype='float64' is for engine='transformers' alone: choose float32, or that engine")
     checkpoint = open_checkpoint(model, parameter=parameter, revision=revision, max_context=max_context, name=name)
     if engine == "auto" and checkpoint.is_small and not has_gpu():
         chosen = "transformers"
+    if dtype == "float64" and chosen == "vllm":
+        raise InputError("dtype='float64' is for engine='transformers' alone: choose float32, or that engine")
     if chosen == "vllm":
         client = VllmClient(
             checkpoint, dtype=dtype, max_num_seqs=max_num_seqs, gpu_memory_utilization=gpu_memory_utilization

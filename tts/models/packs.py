@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tts.models.llama import Llama
+from tts.models.llama import Llama, attention, bias
 from tts.models.prefix_cache import Segment
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Cohort:
         self._slots = torch.tensor(
             [self._width * i + s for i, (_, count) in enumerate(packs) for s in range(count)], device=like.device
         )
-        self._make_mask()
+        self._make_bias()
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -60,7 +60,7 @@ class Cohort:
         if self._prefix + self._width * (self.age + 1) > self._known.shape[4]:
             more = self._width * max(_STEP, self.age)
             self._known = self._torch.nn.functional.pad(self._known, (0, 0, 0, more))
-            self._make_mask()
+            self._make_bias()
 
     def select(self, kept: Tensor) -> None:
         """Keep these rows (indices, ascending). Packs without rows go, once they are many."""
@@ -71,7 +71,7 @@ class Cohort:
             moved = torch.searchsorted(packs, self._slots // self._width)
             self._slots = moved * self._width + self._slots % self._width
             self._known, self._first = self._known[:, :, packs], self._first[packs]
-            self._make_mask()
+            self._make_bias()
 
     def cut(self, row: int) -> Tensor:
         """A copy of the keys and values of a row's new tokens: [layers, 2, heads, age, size]."""
@@ -79,19 +79,17 @@ class Cohort:
         begin = self._prefix + slot
         return self._known[:, :, pack, :, begin : begin + self._width * self.age : self._width].clone()
 
-    def _make_mask(self) -> None:
+    def _make_bias(self) -> None:
         torch = self._torch
         columns = torch.arange(self._known.shape[4], device=self._first.device)
         new = columns - self._prefix
         own = new % self._width == torch.arange(self._width, device=self._first.device)[:, None]  # [width, columns]
         seen = torch.where(new < 0, columns >= self._first[:, None, None], own)  # [packs, width, columns]
-        self._mask = torch.zeros(seen.shape, dtype=self._known.dtype, device=seen.device)
-        self._mask.masked_fill_(~seen, torch.finfo(self._known.dtype).min)
+        self._bias = bias(~seen, self._known.dtype)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, scaling: float) -> Tensor:
         """Attention of queries q [rows, query heads, size] to what is known and the new keys and values [rows, ...]."""
-        packs, heads, size = len(self._first), k.shape[1], k.shape[2]
-        shared = q.shape[1] // heads  # query heads of each key's head
+        packs = len(self._first)
         at, full = self._prefix + self._width * self.age, len(self._slots) == self._width * packs
 
         def to_slots(of_rows: Tensor) -> Tensor:  # [rows, ...] to [packs, width, ...]
@@ -104,12 +102,7 @@ class Cohort:
         self._known[layer, 0, :, :, at : at + self._width] = to_slots(k).transpose(1, 2)
         self._known[layer, 1, :, :, at : at + self._width] = to_slots(v).transpose(1, 2)
         keys, values = self._known[layer, :, :, :, : at + self._width]  # [packs, heads, columns, size]
-        asked = to_slots(q * scaling).view(packs, self._width, heads, shared, size).transpose(1, 2)
-        scores = asked.reshape(packs, heads, self._width * shared, size) @ keys.transpose(2, 3)
-        scores = scores.view(packs, heads, self._width, shared, -1) + self._mask[:, None, :, None, : at + self._width]
-        weights = scores.softmax(-1).view(packs, heads, self._width * shared, -1)
-        mixed = (weights @ values).view(packs, heads, self._width, shared, size).transpose(1, 2)
-        mixed = mixed.reshape(packs * self._width, heads * shared, size)
+        mixed = attention(to_slots(q * scaling), keys, values, self._bias[:, :, : at + self._width]).flatten(0, 1)
         return mixed if full else mixed[self._slots]
 
 

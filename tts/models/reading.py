@@ -5,13 +5,11 @@ from __future__ import annotations
 import itertools
 import math
 import os
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tts.models.checkpoint import Checkpoint
-from tts.models.llama import Llama
+from tts.models.llama import Llama, attention, bias
 from tts.models.prefix_cache import PrefixCache, Segment
 
 if TYPE_CHECKING:
@@ -82,12 +80,7 @@ class Reader:
             if past or any(row.keep for row in rows):
                 known, settings = self._with_past(rows, past, width)
             scores, _ = self._forward((which, where), input_ids=ids, use_cache=bool(settings), **settings)
-            segments = [
-                Segment(row.past, len(row.ids), known[:, :, i, :, past : past + len(new)].clone()) if row.keep else None
-                for i, (row, new) in enumerate(zip(rows, news, strict=True))
-            ]
-        scores = iter(scores.tolist())
-        return [([next(scores) for _ in row.positions], segment) for row, segment in zip(rows, segments, strict=True)]
+            return _results(rows, scores.tolist(), known, past)
 
     def _with_past(self, rows: Sequence[Row], past: int, width: int) -> tuple[Tensor, dict]:
         """What is known of the rows (see _Columns), and the model's arguments for it."""
@@ -122,6 +115,20 @@ class _Columns:
             if row.past:
                 row.past.copy_to(known[:, :, i, :, past - row.begin : past])
         return known
+
+
+def _results(
+    rows: Sequence[Row], scores: Sequence[float], known: Tensor | None, past: int
+) -> list[tuple[list[float], Segment | None]]:
+    """What read() returns: scores of all rows, one after the other, and what _Columns has at column past and behind."""
+    found, results = iter(scores), []
+    for i, row in enumerate(rows):
+        segment = None
+        if row.keep:
+            new = known[:, :, i, :, past : past + len(row.ids) - row.begin]
+            segment = Segment(row.past, len(row.ids), new.clone())
+        results.append(([next(found) for _ in row.positions], segment))
+    return results
 
 
 class _Known:
@@ -167,34 +174,19 @@ class FlatReader:
         wanted = [first[i] + at - row.begin for i, row in enumerate(rows) for at in row.positions]
         with torch.inference_mode():
             known = self._columns(rows, past, width)
-            mask = torch.arange(past + width, device=device) < (past - begins)[:, None]  # [rows, columns]
+            padding = torch.arange(past + width, device=device) < (past - begins)[:, None]  # [rows, columns]
             later = torch.ones(width, past + width, dtype=torch.bool, device=device).triu(past + 1)
-            hidden_from = (mask[:, None] | later)[:, None]  # [rows, 1, new, columns]
-            mask = torch.zeros(hidden_from.shape, dtype=known.dtype, device=device)
-            mask.masked_fill_(hidden_from, torch.finfo(known.dtype).min)
+            unseen = bias(padding[:, None] | later, known.dtype)  # [rows, new, columns]
 
             def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
                 keys, values = known[layer]  # [rows, heads, columns, size]
                 keys[which, :, past + place], values[which, :, past + place] = k, v
-                heads, size = k.shape[1:]
                 asked = q.new_zeros(len(rows), width, *q.shape[1:])
                 asked[which, place] = q * self._model.scaling
-                # the queries that share a head of the keys stand below each other
-                asked = asked.view(len(rows), width, heads, -1, size).permute(0, 2, 3, 1, 4)
-                scores = asked.reshape(len(rows), heads, -1, size) @ keys.transpose(2, 3)
-                weights = (scores.unflatten(2, (-1, width)) + mask[:, :, None]).softmax(-1).flatten(2, 3)
-                mixed = (weights @ values).unflatten(2, (-1, width)).permute(0, 3, 1, 2, 4).flatten(2, 3)
-                return mixed[which, place]
+                return attention(asked, keys, values, unseen)[which, place]
 
             hidden = self._model(ids, begins[which] + place, attend, torch.tensor(wanted, dtype=torch.long))
-            scores = iter(self._score(hidden).tolist() if wanted else ())
-            return [
-                (
-                    [next(scores) for _ in row.positions],
-                    Segment(row.past, len(row.ids), known[:, :, i, :, past : past + new].clone()) if row.keep else None,
-                )
-                for i, (row, new) in enumerate(zip(rows, news, strict=True))
-            ]
+            return _results(rows, self._score(hidden).tolist() if wanted else [], known, past)
 
 
 def make_batches(rows: Sequence[Row], tokens: int) -> list[list[Row]]:
@@ -222,11 +214,3 @@ def _cache_bytes(device: device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info()[1] // _GPU_CACHE
     return min(_CACHE, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 8)
-
-
-def say_uncached(checkpoint: Checkpoint, what: str) -> None:
-    """The line on stderr for a model that has no prefix cache."""
-    print(
-        f"{checkpoint.label}: the prefix cache is off, because it can't hold what this architecture keeps: {what}",
-        file=sys.stderr,
-    )

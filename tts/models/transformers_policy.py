@@ -134,9 +134,11 @@ class _InPacks:
 
     def _join(self) -> None:
         """Begin a cohort of the requests that have waited longest, as many as there is room for."""
+        if not self._waiting or len(self._running) == _COHORTS:
+            return
         running = [request for _, batch in self._running for request in batch.requests]
         rows, tokens = self._most - len(running), self._room - sum(map(_longest, running))
-        if len(self._running) == _COHORTS or (running and rows < min(len(self._waiting), self._most // 4)):
+        if running and rows < min(len(self._waiting), self._most // 4):
             return  # a few at a time would make small cohorts
         joining: dict[tuple[int, ...], list[Request]] = {}  # by what they continue
         while self._waiting and rows and (tokens >= _longest(self._waiting[0]) or not (running or joining)):

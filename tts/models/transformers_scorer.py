@@ -7,6 +7,7 @@ once: waiting requests form a tree of tokens, whose branches wait for the keys a
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -17,7 +18,7 @@ from tts.models.formats import Format, Layout
 from tts.models.heads import Head, load_head
 from tts.models.llama import Llama, is_kin, tolerance
 from tts.models.prefix_cache import PrefixCache, Segment
-from tts.models.reading import FlatReader, Reader, Row, make_batches, say_uncached
+from tts.models.reading import FlatReader, Reader, Row, make_batches
 from tts.models.scoring import ModelScorer, common
 from tts.models.worker import Answers, Job, Worker, provenance
 
@@ -37,10 +38,11 @@ class _Request(Job):
 class _Node(Row):
     """Tokens that some requests have in common, behind others that more requests have in common."""
 
+    key: object  # among its siblings: its first token, or all of a problem's beginning
     number: int  # in order of arrival
-    first: int  # of its tokens: ids[first:]; those before it belong to the nodes above
+    stays: bool = False  # whether its segment goes to the prefix cache; keep: its children need it in any case
     requests: list[_Request] = field(default_factory=list)
-    children: dict[object, _Node] = field(default_factory=dict)  # by their first token
+    children: dict[object, _Node] = field(default_factory=dict)  # by key
 
 
 class TransformersScorer(ModelScorer):
@@ -63,7 +65,11 @@ class TransformersScorer(ModelScorer):
                 checkpoint, lambda: load_head(checkpoint, prm_format, dtype=dtype, check_policy=check_policy)
             )
             if prefix_cache and reader.cache is None:
-                say_uncached(checkpoint, "each partial solution is read from its beginning")
+                print(
+                    f"{checkpoint.label}: the prefix cache is off, because it can't hold what this architecture keeps: "
+                    "each partial solution is read from its beginning",
+                    file=sys.stderr,
+                )
             cache = reader.cache if prefix_cache else None
             return _Tree(reader, cache, batch_tokens or (512 if checkpoint.is_small else 16384), self.count)
 
@@ -140,39 +146,40 @@ class _Tree:
                     key, end = request.ids[begin], len(request.ids)
                 node = siblings.get(key)
                 if node is None:
-                    node = siblings[key] = _Node(request.ids[:end], known, (), False, next(self._numbers), begin)
+                    node = siblings[key] = _Node(request.ids[:end], known, (), False, key, next(self._numbers))
                 elif (shared := begin + common(node.ids[begin:], request.ids[begin:end])) < len(node.ids):
                     self._split(node, shared)
                 end = len(node.ids)
                 node.positions = tuple(sorted({*node.positions, *(p for p in request.positions if begin <= p < end)}))
                 node.requests.append(request)
-                if request.keep and end in (beginning, len(request.ids)):  # other first steps will follow too
-                    node.keep = self._cache is not None
+                # A search continues its steps, and other first steps than this one will follow the beginning too.
+                if self._cache and request.keep and end in (beginning, len(request.ids)):
+                    node.keep = node.stays = True
+                node.keep |= end < len(request.ids)
                 siblings, begin, known = node.children, end, None
 
     def _split(self, node: _Node, at: int) -> None:
         """Cut a node in two: its tokens from this one on become its only child."""
         positions = tuple(p for p in node.positions if p >= at)
-        lower = _Node(node.ids, None, positions, node.keep, node.number, at, list(node.requests), node.children)
+        key = node.ids[at]
+        lower = _Node(
+            node.ids, None, positions, node.keep, key, node.number, node.stays, list(node.requests), node.children
+        )
         node.positions = tuple(p for p in node.positions if p < at)
-        node.ids, node.keep, node.children = node.ids[:at], False, {node.ids[at]: lower}
+        node.ids, node.keep, node.stays, node.children = node.ids[:at], True, False, {key: lower}
 
     def step(self) -> Answers:
         """Read one batch of nodes: of those of similar length the ones that have waited longest."""
         ready = [node for siblings in self._ready.values() for node in siblings.values()]
         batches = make_batches(ready, self._batch_tokens)
         batch = min(batches, key=lambda nodes: min(node.number for node in nodes))
-        kept = [node.keep for node in batch]
-        for node in batch:
-            node.keep |= bool(node.children)  # they need its segment now, whoever comes later
         answers = []
-        for node, keep, (scores, segment) in zip(batch, kept, self._reader.read(batch), strict=True):
+        for node, (scores, segment) in zip(batch, self._reader.read(batch), strict=True):
             self._count(len(node.ids), node.begin)
-            siblings = self._ready[node.past]
-            del siblings[next(key for key, one in siblings.items() if one is node)]
-            if not siblings:
+            del self._ready[node.past][node.key]
+            if not self._ready[node.past]:
                 del self._ready[node.past]
-            if keep:
+            if node.stays:
                 self._cache.add(node.ids, segment)
             for child in node.children.values():
                 child.past = segment

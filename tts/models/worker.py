@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.metadata
-import os
 import queue
 import sys
 from collections.abc import Callable, Iterable
@@ -13,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from tts.answers.pool import usable_cores
 from tts.errors import EngineError, InputError
 from tts.models.checkpoint import Checkpoint
 
@@ -168,7 +168,7 @@ def load_model(checkpoint: Checkpoint, dtype: str, *, head: bool = True) -> PreT
     import torch
     from transformers import AutoModel, AutoModelForCausalLM
 
-    torch.set_num_threads(1 if checkpoint.is_small else len(os.sched_getaffinity(0)))
+    torch.set_num_threads(1 if checkpoint.is_small else usable_cores())
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if dtype == "auto" and device == "cpu":
         dtype = "float32"

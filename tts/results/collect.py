@@ -109,30 +109,30 @@ async def score(
     check_counts(concurrency=concurrency)
     table = store.table("scores", {"prm": prm.fingerprint})
     texts = samples[samples.text.notna()].groupby("problem").text.unique()
-    steps = {
-        problem: {(problem.hash, _text_hash(text)): split_steps(text) for text in texts.get(problem.id, ())}
-        for problem in problems
+    wanted = {
+        problem: {(problem.hash, _text_hash(text)): text for text in texts.get(problem.id, ())} for problem in problems
     }
 
     async def read(problem: Problem, missing: Sequence[Key]) -> list[Record]:
-        found = await together(score_whole(prm, problem, steps[problem][key]) for key in missing)
+        steps = [split_steps(wanted[problem][key]) for key in missing]
+        found = await together(score_whole(prm, problem, one) for one in steps)
         return [
             {
                 "key": key,
                 "problem": problem.id,
                 "scores": scores,
-                "unscored": "too long" if steps[problem][key] and not scores else "",
+                "unscored": "too long" if one and not scores else "",
                 "made_by": dict(prm.provenance),
             }
-            for key, scores in zip(missing, found, strict=True)
+            for key, one, scores in zip(missing, steps, found, strict=True)
         ]
 
     limits = {"concurrency": concurrency, "patience": patience}
-    records = await _complete(store, table, steps, read, f"{prm.name}: scored solutions", prm=prm, **limits)
-    hashes = {problem.id: problem.hash for problem in problems}
+    records = await _complete(store, table, wanted, read, f"{prm.name}: scored solutions", prm=prm, **limits)
+    keys = {(problem.id, text): key for problem, of_it in wanted.items() for key, text in of_it.items()}
     found = [
-        records[hashes[row.problem], _text_hash(row.text)] if isinstance(row.text, str) else {"error": "not sampled"}
-        for row in samples.itertuples()
+        records[keys[problem, text]] if isinstance(text, str) else {"error": "not sampled"}
+        for problem, text in zip(samples.problem, samples.text, strict=True)
     ]
     return samples.assign(
         scores=[list(record.get("scores", [])) for record in found],
