@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tts.analysis.difficulty import by_quintile, edges, expected_misplaced, power, quintiles
+from tts.analysis.difficulty import by_quintile, edges, expected_misplaced, power, quintiles, step_success
 from tts.compute_optimal import place
 from tts.errors import InputError
 
@@ -69,6 +69,21 @@ def test_accuracy_by_quintile():
         by_quintile({"dvts": np.zeros((3, 2))}, quintile, [4, 16])
     with pytest.raises(InputError, match="a quintile has no problems"):
         by_quintile({"dvts": np.zeros((3, 2))}, np.array([1, 2, 3]), [4, 16])
+
+
+def test_success_of_a_step_by_hand():
+    """Of p's four samples three are right at step 1, and of these two at step 2; nobody gets to a third one of q."""
+    right = [[True, True, True], [True, True], [True, False, False], [False, False], [True, False], []]
+    found = step_success(["p", "p", "p", "p", "q", "q"], right)
+    assert [tuple(row) for row in found.itertuples(index=False)] == [
+        ("p", 1, 4, 0.75),
+        ("p", 2, 3, pytest.approx(2 / 3)),
+        ("p", 3, 1, 1.0),
+        ("q", 1, 1, 1.0),
+        ("q", 2, 1, 0.0),
+    ]
+    assert list(found) == ["problem", "step", "reached", "success"]
+    assert step_success([], []).empty
 
 
 def test_power_by_hand():

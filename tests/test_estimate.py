@@ -10,7 +10,10 @@ import pytest
 from toys import ROOT
 
 from tts.companion.estimate import COLLECTS, Cost, Part, different, estimate, measure, missing, table
+from tts.companion.parameters import load_profile, prms_of
 from tts.companion.plan import plan
+
+OTHERS = prms_of("prm", load_profile("default")["other_prms"])[1:]
 
 
 def test_the_table_by_hand():
@@ -61,7 +64,7 @@ def test_what_an_earlier_notebook_makes_is_not_counted_again(smoke):
         ("policy-xs: samples", 160),
         ("prm: scored solutions", 160),
         *((f"policy-{size}: greedy solutions", 10) for size in ("xs", "s", "m", "l")),
-        ("prm-weak: scored solutions", 160),
+        *((f"{name}: scored solutions", 160) for name in OTHERS),
     ]
     both = asyncio.run(missing(smoke("02,03")))
     assert {one.what for one in both if one.notebook == "02_scoring_steps"} == {one.what for one in alone[:2]}

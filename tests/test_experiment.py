@@ -222,6 +222,17 @@ def test_trees_can_be_forgotten(tmp_path):
         assert np.array_equal(without.accuracy[name], values)
 
 
+def test_searches_may_end_before_the_samples(tmp_path):
+    whole, less = (swept(Store(tmp_path), strategies=(dvts,), search_n_max=n) for n in (0, 4))
+    assert (less.ns, less.budgets) == (whole.ns, [4])
+    assert list(less.searches["dvts"]) == [4]
+    for name, values in whole.accuracy.items():
+        assert np.array_equal(less.accuracy[name], values[:, :1])
+    assert swept(Store(tmp_path), strategies=(), search_n_max=256).budgets == whole.budgets
+    with pytest.raises(InputError, match="search_n_max is -1"):
+        swept(Store(tmp_path), search_n_max=-1)
+
+
 def test_no_samples_aside(tmp_path):
     made = swept(Store(tmp_path), n_difficulty=0, n_max=4, strategies=())
     assert made.aside.empty

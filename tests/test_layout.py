@@ -16,18 +16,19 @@ ROOT = Path(tts.__file__).parents[1]
 # x, without x itself). It may import from the layers below, and from its own where that makes no circle.
 LAYERS = [
     ["tts.errors", "tts.seeds", "tts.tiny"],  # what all may use; of the embedded world only the paths of its files
+    [f"tts.tiny.{name}" for name in ("notation", "work", "families", "problems", "checker")],  # the embedded problems
     ["tts.problems", "tts.policy", "tts.prm", "tts.reductions", "tts.voting"],  # the values, protocols and rules
     ["tts.tree"],  # a search and its step
     ["tts.strategies"],  # the four of them
     ["tts.compute_optimal"],  # the choice between them, as it would be deployed
     ["tts.answers"],  # from a solution's text to the key that votes
-    ["tts.models"],  # policies and scorers with weights
+    ["tts.models"],  # policies and scorers: those with weights, and the exact one
     ["tts.analysis"],  # arrays in, numbers out
     ["tts.results"],  # what was made stays on disk
     ["tts.plots"],  # from numbers to figures
     ["tts.experiment"],  # all methods over all budgets and seeds
     ["tts.companion"],  # what ties notebooks, profiles, figures and README together
-    ["tts.tiny.*"],  # how the embedded world was made: no other module needs it
+    ["tts.tiny.*"],  # how the embedded models were made: no other module needs it
 ]
 PACKAGE = "tts"  # its __init__ shows what users need: no module may import from it, since every import runs it first
 ENGINES = {"torch", "transformers", "vllm"}
@@ -166,6 +167,15 @@ def test_only_models_and_the_embedded_world_import_an_engine():
 
 def test_importing_tts_stays_light():
     assert loaded_by("import tts") == set()
+
+
+def test_the_exact_verifier_needs_no_engine():
+    lines = [
+        "import asyncio, tts",
+        "[problem] = tts.load_problems('tiny/dev', n=1)",
+        "asyncio.run(tts.open_prm('exact').score(problem.text, ['1']))",
+    ]
+    assert loaded_by("\n".join(lines)) == set()
 
 
 def test_what_tts_shows():

@@ -122,6 +122,8 @@ def test_lists_to_choose_from():
     assert parameters.widths_of(4, "") == [4]
     assert parameters.widths_of(4, " 2,8 ") == [4, 2, 8]
     assert parameters.widths_of(4, "2, 4") == [4, 2]  # the width itself may be named too
+    assert parameters.prms_of("prm", "") == ["prm"]
+    assert parameters.prms_of("prm", "exact,  owner/name@main, prm") == ["prm", "exact", "owner/name@main"]
     assert parameters.reductions_of("last", "") == ["last"]
     assert parameters.reductions_of("min", "min, prod, mean") == ["min", "prod", "mean"]
 
@@ -137,6 +139,8 @@ def test_lists_to_choose_from():
         (parameters.widths_of, 4, "2, 8, 2", "other_widths has 2 twice"),
         (parameters.reductions_of, "last", "min, max", "other_reductions has 'max': choose from last, min"),
         (parameters.reductions_of, "last", "min, min", "other_reductions has min twice"),
+        (parameters.prms_of, "prm", "exact, exact", "other_prms has exact twice"),
+        (parameters.prms_of, "prm", "exact,", "nothing between two commas"),
         (parameters.reductions_of, "last", ",", "nothing between two commas"),
     ],
 )

@@ -17,7 +17,7 @@ from tts.tree import split_steps
 
 pytestmark = pytest.mark.engine
 
-TRAINED = [name for name in ("prm", "prm-weak") if (MODELS / name / "model.safetensors").is_file()]
+TRAINED = [name for name in ("prm", "prm-strong", "prm-weak") if (MODELS / name / "model.safetensors").is_file()]
 if not TRAINED:
     pytest.skip("no reward model is in tts/tiny/models: train one with tts.tiny.train prm", allow_module_level=True)
 

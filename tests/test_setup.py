@@ -1,13 +1,87 @@
-"""What set_up refuses before it opens a model."""
+"""What set_up refuses before it opens a model, and what it knows of the models that it opens."""
 
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
 import pytest
+from toys import ROOT
 
+from tts.analysis.cost import size_of
 from tts.companion.parameters import load_profile
+from tts.companion.plan import plan
 from tts.companion.setup import set_up
 from tts.errors import InputError
 
 
-@pytest.mark.parametrize("name", ["n_max", "second_n_max"])
+@pytest.mark.parametrize("name", ["n_max", "second_n_max", "verifier_n_max"])
 def test_a_budget_below_that_of_the_smallest_search_is_named(name):
     with pytest.raises(InputError, match=f"^{name} is 3: the smallest budget of a search is 4$"):
         set_up(load_profile("default") | {name: 3})
+
+
+def opened(**changes):
+    """set_up of the default profile with changes; its models are opened, not loaded."""
+    return set_up(load_profile("default") | {"engine": "transformers"} | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "mirrors"),
+    [
+        ({}, True),
+        ({"n_problems": 20, "n_max": 16, "n_seeds": 2, "beam_width": 2}, True),
+        ({"prm_model": "prm-weak"}, False),
+        ({"policy_model": "policy-m"}, False),
+        ({"problems": "tiny/dev"}, False),
+        ({"temperature": 1.0}, False),
+        ({"reduction": "min"}, False),
+    ],
+)
+def test_only_the_default_world_mirrors_the_real_experiment(changes, mirrors):
+    assert opened(**changes).mirrors is mirrors
+
+
+def test_a_rival_knows_how_many_times_as_large_it_is():
+    """The third baseline against the first policy, the fourth against the second, by the weights of their configs."""
+    setup = opened(n_problems=10)
+    greedy = {one.name: pd.DataFrame({"correct": [True, False]}) for one in setup.baselines}
+    weights = [size_of(one).weights + size_of(one).head for one in setup.baselines]
+    name, right, times = setup.rival(greedy, 2)
+    assert (name, right.tolist()) == (setup.baselines[2].name, [1.0, 0.0])
+    assert times == weights[2] / weights[0] > 1
+    assert setup.rival(greedy, 3, policy=setup.second_policy).times == weights[3] / weights[1] > 1
+    assert setup.rival({name: greedy[name]}, 2) is None
+    setup.baselines[2] = SimpleNamespace(name=name)  # a policy of unknown size
+    assert np.isnan(setup.rival(greedy, 2).times)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"verifier_problems": 0}, "^verifier_problems is 0"),
+        ({"other_prms": "exact, exact"}, "^other_prms has exact twice"),
+        ({"other_prms": "no-such"}, "^other_prms='no-such' is unknown"),
+    ],
+)
+def test_verifiers_to_compare(change, message):
+    with pytest.raises(InputError, match=message):
+        set_up(load_profile("default") | change)
+
+
+def test_what_verifiers_are_compared_on():
+    """The first problems, as many as there are, with the first seed."""
+    given = load_profile("default") | {"other_prms": "exact", "n_problems": 20, "n_seeds": 3, "seed": 5}
+    for asked, found in ((8, 8), (100, 20)):
+        setup = set_up(given | {"verifier_problems": asked})
+        assert setup.compared["problems"] == setup.problems[:found]
+        assert setup.compared["seeds"] == {5: given["n_max"]}
+        assert setup.compared["search_n_max"] == given["verifier_n_max"]
+
+
+@pytest.mark.slow  # reads every notebook
+@pytest.mark.parametrize(("given", "named"), [("weaker_prm=prm-weak", "prm-weak"), ("weaker_prm=", "")])
+def test_the_old_name_of_other_prms(given, named, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    jobs = plan(profile="smoke", only="03,04", changes=[given])
+    assert [job.parameters["other_prms"] for job in jobs] == [named] * 2
+    assert capsys.readouterr().err == "run_all: --set: the parameter weaker_prm is now called other_prms\n"

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from tts.tiny import DATA, MODELS
 from tts.tiny.batches import gather
-from tts.tiny.checker import check, content, solved, steps_of
+from tts.tiny.checker import check, content, possible, solved, steps_of
 from tts.tiny.evaluate import auc, prm_table, voted
 from tts.tiny.hub import export, load
 from tts.tiny.loop import fit
@@ -31,9 +31,10 @@ from tts.tiny.prm_training import (
     prm_loss,
     score,
 )
-from tts.tiny.problems import LEVELS, SPLITS, SUBJECTS, benchmark, draw, split_of, write
+from tts.tiny.problems import LEVELS, SIZES, SPLITS, SUBJECTS, Instance, benchmark, draw, split_of, write
 from tts.tiny.sampling import sample
 from tts.tiny.tokenizer import Codec, train_tokenizer
+from tts.tiny.work import Sum
 
 torch.set_num_threads(1)
 SMALL = Shape(width=32, layers=2, heads=1, hidden=64)
@@ -71,7 +72,8 @@ def test_rebuilding_the_tokenizer_gives_the_same_vocabulary(tokenizer: Tokenizer
 @pytest.mark.parametrize("split", ["dev", "test"])
 def test_frozen_problems_have_the_columns_of_math_500_and_right_solutions(split: str) -> None:
     frozen = rows(split)
-    assert len(frozen) == 500 == len({row["unique_id"] for row in frozen}) == len({row["problem"] for row in frozen})
+    assert len(frozen) == SIZES[split]
+    assert all(len({row[column] for row in frozen}) == len(frozen) for column in ("unique_id", "problem"))
     assert {row["subject"] for row in frozen} == set(SUBJECTS)
     assert {row["level"] for row in frozen} == set(LEVELS)
     for row, (problem, _) in zip(frozen, benchmark(split)):
@@ -106,28 +108,26 @@ def test_a_key_ignores_order_and_sign_and_every_hash_has_one_split() -> None:
 
 def test_levels_take_more_steps() -> None:
     problems = [draw("train", 2, i) for i in range(2000)]
-    means = [np.mean([len(p.routes[0]) for p in problems if p.level == level]) for level in LEVELS]
+    means = [np.mean([len(p.solution(Random(0))) for p in problems if p.level == level]) for level in LEVELS]
     assert means == sorted(means)
 
 
 # --- checking ---
 
 
-def test_every_route_and_form_is_right_and_a_corrupted_step_is_wrong_where_it_stands() -> None:
+def test_every_example_and_form_is_right_and_a_corrupted_step_is_wrong_where_it_stands() -> None:
     for i in range(500):
-        problem = draw("train", 3, i)
-        for route in problem.routes:
-            for answer in problem.answers:
-                assert all(check(problem, [f"${s}$" for s in route] + [f"So $\\boxed{{{answer}}}$."]))
-        rng = Random(i)
+        problem, rng = draw("train", 3, i), Random(i)
         steps = problem.solution(rng)
+        for answer in problem.answers:
+            assert all(check(problem, [*steps[:-1], f"So $\\boxed{{{answer}}}$."]))
         changed = corrupt(rng, steps)
         at = next(k for k, (a, b) in enumerate(zip(steps, changed)) if a != b)
         assert check(problem, changed) == [True] * at + [False] * (len(steps) - at)
 
 
-def test_a_sum_is_right_one_step_at_a_time() -> None:
-    problem = next(p for p in (draw("train", 4, i) for i in range(999)) if p.key.startswith("rectangle"))
+def test_a_chain_is_right_one_step_at_a_time() -> None:
+    problem = next(p for p in (draw("train", 4, i) for i in range(999)) if p.key.startswith("running_total"))
     steps = problem.solution(Random(0))
     assert check(problem, steps[1:]) == [False] * (len(steps) - 1)  # a step left out
     assert check(problem, [*steps, steps[-1]]) == [True] * len(steps) + [False]  # nothing comes after the answer
@@ -136,6 +136,22 @@ def test_a_sum_is_right_one_step_at_a_time() -> None:
     assert solved(problem, [steps[-1]])
     assert check(problem, []) == []
     assert not solved(problem, [])
+
+
+def test_the_parts_of_a_sum_may_be_taken_in_any_order_but_each_once() -> None:
+    work = Sum((5, (2, 3), 4), modulus=7)  # 5 + 2 * 3 + 4, modulo 7
+    assert set(work.moves(work.start)) == {"5+4=9", "4+5=9", "2\\cdot3=6"}
+    problem = Instance("Number Theory", 1, "by hand", "Find $5+2\\cdot3+4$ modulo $7$.", work, ("1",))
+    right = ["$2\\cdot3=6$", "$4+6=10$", "$10\\equiv3$", "$5+3=8$", "$8\\equiv1$", "$\\boxed{1}$"]
+    assert check(problem, right) == [True] * 6
+    assert check(problem, ["$5+4=9$", "$2\\cdot3=6$", "$9+6=15$", "$15\\equiv1$", "$\\boxed{1}$"]) == [True] * 5
+    assert check(problem, [*right[:3], "$4+3=7$"]) == [True] * 3 + [False]  # 4 is used
+    assert check(problem, [*right[:4], "$\\boxed{8}$"]) == [True] * 4 + [False]  # not reduced
+    assert check(problem, [*right[:2], right[-1]]) == [True, True, False]  # not added up
+    for seed in range(50):
+        steps = problem.solution(Random(seed))
+        assert all(check(problem, steps))
+        assert all(step in possible(problem, steps[:i]) for i, step in enumerate(steps))
 
 
 def test_content_needs_exactly_one_formula() -> None:
@@ -162,7 +178,7 @@ def test_the_codec_is_the_tokenizer(tokenizer: Tokenizer, codec: Codec) -> None:
 
 def test_solutions_are_short(codec: Codec) -> None:
     lengths = [len(codec.encode(row["solution"])) for row in rows("dev")]
-    assert 40 < np.mean(lengths) < 60
+    assert 60 < np.mean(lengths) < 80
 
 
 # --- training ---
@@ -263,12 +279,12 @@ def test_dialogue_is_what_the_chat_template_writes(codec: Codec, tokenizer: Toke
 
 
 def test_labels_say_which_token_went_wrong(codec: Codec) -> None:
-    problem = next(p for p in (draw("train", 6, i) for i in range(999)) if p.key.startswith("rectangle"))
-    steps = [f"${s}$" for s in problem.routes[0]]
-    wrong = steps[0][:-2] + str((int(steps[0][-2]) + 1) % 10) + "$"
+    problem = next(p for p in (draw("train", 6, i) for i in range(999)) if p.key.startswith("running_total"))
+    steps = problem.solution(Random(0))
+    wrong = steps[0][:-3] + str((int(steps[0][-3]) + 1) % 10) + "$."
     ids, targets = labelled(codec, problem, [wrong, steps[1]])
     at = targets["prefix"].index(WRONG)
-    assert codec.decode(ids[at : at + 2]).strip() == wrong[-2:]
+    assert codec.decode(ids[at : at + 2]).strip() == wrong[-3:]
     assert RIGHT not in targets["prefix"][at:]
     assert 1 not in targets["language"]
     assert [v for v in targets["verdict"] if v] == [WRONG, WRONG]
@@ -299,8 +315,8 @@ def test_a_perfect_reward_model_has_a_perfect_table() -> None:
 
 
 def test_votes_join_the_forms_of_the_right_answer() -> None:
-    problem = next(p for p in (draw("train", 9, i) for i in range(999)) if len(p.answers) == 3)
-    said = [*problem.answers[:2], "0", "1"]
+    problem = next(p for p in (draw("train", 9, i) for i in range(999)) if len(p.answers) == 2)
+    said = [*problem.answers, "0", "1"]
     assert voted(problem, [[f"So $\\boxed{{{a}}}$."] for a in said])
 
 

@@ -9,7 +9,9 @@ from tts.analysis.verifiers import (
     calibration,
     calibration_error,
     finds_error,
+    hashed_noise,
     pooled_auc,
+    sibling_auc,
     until_error,
     within_auc,
 )
@@ -142,39 +144,53 @@ def test_the_first_error_is_found_where_it_is_or_not_at_all():
 
 def test_no_blur_gives_the_scores_back():
     scores = np.array([[0.0, 0.25, 1.0], [0.5, NAN, 1e-9]])
-    found = blurred(scores, 0, seed=3)
+    found = blurred(scores, 0, np.ones(scores.shape))
     assert np.array_equal(found, scores, equal_nan=True)
     assert found is not scores
 
 
 def test_a_blurred_score_by_hand():
-    """In odds: noise z multiplies score / (1 - score) by e^z, the same z for the same seed whatever the score."""
-    z = np.random.default_rng(5).normal(0, 2.0, (1, 2))
-    odds = np.array([[3.0, 1.0]]) * np.exp(z)  # of the scores 0.75 and 0.5
-    assert np.allclose(blurred(np.array([[0.75, 0.5]]), 2.0, seed=5), odds / (1 + odds))
+    """In odds: noise z multiplies score / (1 - score) by e^(sd z)."""
+    z = np.array([[0.5, -1.0]])
+    odds = np.array([[3.0, 1.0]]) * np.exp(2 * z)  # of the scores 0.75 and 0.5
+    assert np.allclose(blurred(np.array([[0.75, 0.5]]), 2.0, z), odds / (1 + odds))
 
 
 def test_a_blurred_score_stays_a_score():
     scores = np.array([0.0, 1.0, NAN, 1e-12, 0.5] * 400)
-    found = blurred(scores, 8.0, seed=0)
-    assert (found[0::5] == 0).all()  # no score stays none
-    assert (found[1::5] < 0.5).any()  # noise reaches a score of 1 too
+    found = blurred(scores, 8.0, np.random.default_rng(0).normal(size=scores.shape))
+    assert (found[0::5] > 0.5).any()  # noise reaches a score of 0
+    assert (found[1::5] < 0.5).any()  # and one of 1
     assert np.isnan(found[2::5]).all()
     kept = found[~np.isnan(found)]
     assert ((kept >= 0) & (kept <= 1)).all()
 
 
-def test_blur_is_seeded_and_independent_between_solutions():
-    scores = np.full((2, 3), 0.5)
-    assert np.array_equal(blurred(scores, 1.0, seed=1), blurred(scores, 1.0, seed=1))
-    assert not np.array_equal(blurred(scores, 1.0, seed=1), blurred(scores, 1.0, seed=2))
-    assert len(np.unique(blurred(scores, 1.0, seed=1))) == scores.size
+def test_noise_is_one_for_equal_texts_and_else_independent():
+    texts = ["a", "b", "a", "", "b\ud800"]
+    noise = hashed_noise(texts, seed=1)
+    assert noise[0] == noise[2]
+    assert len(set(noise)) == 4
+    assert np.array_equal(hashed_noise(texts[::-1], seed=1), noise[::-1])  # whatever stands beside it
+    assert not set(noise) & set(hashed_noise(texts, seed=2))
+    assert hashed_noise([], seed=1).shape == (0,)
+    assert hashed_noise(["a"], seed=0).tolist() == [pytest.approx(-1.370022189083112)]  # on every machine
+
+
+def test_noise_is_standard_normal():
+    noise = hashed_noise([str(i) for i in range(20_000)], seed=3)
+    assert noise.mean() == pytest.approx(0, abs=0.03)
+    assert noise.std() == pytest.approx(1, abs=0.03)
+    assert (np.abs(noise) < 1.96).mean() == pytest.approx(0.95, abs=0.01)
+    other = hashed_noise([str(i) for i in range(20_000)], seed=4)
+    assert np.corrcoef(noise, other)[0, 1] == pytest.approx(0, abs=0.03)
 
 
 def test_blur_wears_the_ranking_down_to_a_coin():
     correct = np.tile(np.arange(100) < 40, (50, 1))
     scores = np.where(correct, 0.9, 0.1)  # logits 2 ln 9 = 4.4 apart
-    aucs = [within_auc(blurred(scores, sd, seed=0), correct).mean() for sd in (0.0, 1.0, 4.0, 100.0)]
+    noise = np.random.default_rng(0).normal(size=scores.shape)
+    aucs = [within_auc(blurred(scores, sd, noise), correct).mean() for sd in (0.0, 1.0, 4.0, 100.0)]
     assert aucs[0] == 1.0
     assert aucs == sorted(aucs, reverse=True)
     assert aucs[2] == pytest.approx(0.781, abs=0.02)  # Phi(4.39 / (4 sqrt 2)) of two normal scores
@@ -182,12 +198,48 @@ def test_blur_wears_the_ranking_down_to_a_coin():
 
 
 def test_blur_refuses_what_it_can_not_blur():
+    one = np.array([0.5])
     with pytest.raises(InputError, match="sd is -1"):
-        blurred(np.array([0.5]), -1, seed=0)
+        blurred(one, -1, one)
     with pytest.raises(InputError, match="sd is nan"):
-        blurred(np.array([0.5]), NAN, seed=0)
+        blurred(one, NAN, one)
     with pytest.raises(InputError, match=r"\[0, 1\]"):
-        blurred(np.array([0.5, 1.2]), 1, seed=0)
+        blurred(np.array([0.5, 1.2]), 1, np.zeros(2))
+    with pytest.raises(InputError, match="one value a score"):
+        blurred(one, 1, np.zeros(2))
+
+
+SIBLINGS = [  # problem, steps, scores, right
+    ("p", ["a", "b", "c"], [0.9, 0.8, 0.7], [True, True, True]),
+    ("p", ["a", "b", "d"], [0.9, 0.8, 0.7], [True, True, False]),  # a tie at depth 3
+    ("p", ["a", "x", "c"], [0.9, 0.3, 0.1], [True, False, False]),  # counts at depth 2, not after its error
+    ("p", ["a", "y"], [0.9, 0.95], [True, False]),
+    ("p", ["z"], [0.2], [False]),
+    ("p", ["a2", "b"], [0.6, 0.5], [True, True]),  # another right parent, whose children are all right
+    ("q", ["z", "c"], [0.1, 0.2], [True, False]),  # another problem: its only first step is right
+    ("q", [], [], []),
+]
+
+
+def test_siblings_by_hand():
+    """At depth 2 the right child (0.8, twice) stands above 0.3 and below 0.95."""
+    found = sibling_auc(*zip(*SIBLINGS, strict=True))
+    assert {depth: values.tolist() for depth, values in found.items()} == {1: [1.0], 2: [0.5], 3: [0.5]}
+    assert list(found) == [1, 2, 3]
+
+
+def test_siblings_are_weighed_as_they_were_drawn_and_parents_alike():
+    rows = [SIBLINGS[0], SIBLINGS[2], SIBLINGS[3], SIBLINGS[3]]  # the wrong 0.95 was drawn twice, 0.3 once
+    rows += [("q", steps, scores, right) for _, steps, scores, right in (SIBLINGS[0], SIBLINGS[2])]
+    found = sibling_auc(*zip(*rows, strict=True))
+    assert {depth: sorted(values) for depth, values in found.items()} == {2: [pytest.approx(1 / 3), 1.0]}
+
+
+def test_siblings_where_there_are_none():
+    assert sibling_auc([], [], [], []) == {}
+    assert sibling_auc(*zip(*SIBLINGS[5:], strict=True)) == {}
+    with pytest.raises(ValueError, match="zip"):
+        sibling_auc(["p"], [["a", "b"]], [[0.5]], [[True, False]])
 
 
 def test_arrays_that_do_not_fit_are_refused():

@@ -104,6 +104,7 @@ class Sweep:
     aside: pd.DataFrame  # n_difficulty more a problem (first seed), which no curve sees
     solutions: dict[str, dict[int, list[pd.DataFrame]]]  # method -> N -> what its searches returned; one table a seed
     searches: dict[str, dict[int, list[Search | None]]]  # strategy -> N -> the first seed's, one a problem; trees
+    search_n_max: int = 0  # the searches go to this N; 0: as far as the samples
     _curves: dict[Rule, np.ndarray] = field(default_factory=dict, repr=False)  # what curve() has computed
     _votes: dict[tuple[str, Rule], np.ndarray] = field(default_factory=dict, repr=False)  # and vote()
 
@@ -115,7 +116,8 @@ class Sweep:
     @cached_property
     def budgets(self) -> list[int]:
         """4, 16, 64, ...: where all methods have points."""
-        return powers_of_four(max(self.seeds.values()))
+        n_max = max(self.seeds.values())
+        return powers_of_four(min(n_max, self.search_n_max or n_max))
 
     def curve(self, rule: Rule) -> np.ndarray:
         """Accuracy of a vote among n independent samples: (P, len(ns)) in [0, 1]."""
@@ -205,6 +207,7 @@ async def sweep(
     strategies: Sequence[Strategy] = (beam_search, dvts),
     reduction: str = "last",
     keep_trees: bool = True,
+    search_n_max: int = 0,
     sampling: Sampling = Sampling(),
     concurrency: int = 64,
 ) -> Sweep:
@@ -214,8 +217,9 @@ async def sweep(
     and sampling (tts.results.collect.search). n_difficulty: samples a problem of the first seed beyond its N that only
     the difficulty is estimated from, so that no problem is called easy for the luck of the samples that are graded.
     keep_trees=False forgets the trees once their solutions are graded: they take most of the memory.
+    search_n_max: the largest N of the searches, where they are to end before the samples do; 0 for the same.
     """
-    check_counts(0, n_difficulty=n_difficulty)
+    check_counts(0, n_difficulty=n_difficulty, search_n_max=search_n_max)
     first_seed, n_max = next(iter(seeds.items()))
     drawing = {"sampling": sampling, "concurrency": concurrency}
     drawn = {**seeds, first_seed: n_max + n_difficulty}
@@ -228,6 +232,7 @@ async def sweep(
         aside=first[first["index"] >= n_max],
         solutions={},
         searches={},
+        search_n_max=search_n_max,
     )
     for strategy in strategies:
         name = name_of(strategy)

@@ -71,6 +71,41 @@ def best_single(accuracy: np.ndarray, quintile: np.ndarray, *, splits: int = 100
     return total / splits
 
 
+def resampled(
+    accuracy: np.ndarray, quintile: np.ndarray, counts: np.ndarray, *, splits: int = 20, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """What cross_fitted and best_single come to when problems are drawn again and all choices are made anew.
+
+    counts (resamples, P): how often each problem is drawn. The result is two sums over the problems drawn, each
+    (resamples, budgets). A problem keeps its quintile, and all its copies are in the same fold: otherwise the choice
+    would be measured on problems that it was made on. Where a fold has no problem of a quintile, the first method that
+    was run is taken.
+    """
+    accuracy, drawn = np.asarray(accuracy, float), np.asarray(counts, float)
+    missing = np.isnan(accuracy).all(axis=1)  # (methods, budgets)
+    values = np.nan_to_num(accuracy).swapaxes(0, 1)  # (P, methods, budgets)
+
+    def sums(fold: np.ndarray) -> np.ndarray:
+        """Over what each resample has of a fold: (quintiles, resamples, methods, budgets)."""
+        inside = [fold & (quintile == q) for q in QUINTILES]
+        return np.stack([np.tensordot(drawn[:, some], values[some], axes=1) for some in inside])
+
+    def swapped(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        """Chosen on one and measured on the other, and swapped: (..., methods, budgets) -> (..., budgets)."""
+        total = np.zeros(np.delete(one.shape, -2))
+        for known, held_out in ((one, other), (other, one)):
+            best = np.where(missing, -np.inf, known).argmax(axis=-2)
+            total += np.take_along_axis(held_out, best[..., None, :], axis=-2)[..., 0, :]
+        return total
+
+    optimal, single = np.zeros((2, len(drawn), accuracy.shape[2]))
+    for fold in _folds(quintile, splits=splits, seed=seed):
+        one, other = sums(fold), sums(~fold)
+        optimal += swapped(one, other).sum(axis=0)
+        single += swapped(one.sum(axis=0), other.sum(axis=0))
+    return optimal / splits, single / splits
+
+
 def per_problem(accuracy: np.ndarray) -> np.ndarray:
     """The best method for each single problem in hindsight, (P, budgets): an upper bound that no rule can follow."""
     return np.fmax.reduce(accuracy)

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 
 import pandas as pd
 
-from tts.models.flops import Size
+from tts.models.flops import NO_MODEL, Size
 from tts.tree import Search
 
 
@@ -45,7 +45,7 @@ class Usage:
 
 def size_of(engine: object) -> Size | None:
     """The size of a policy's or scorer's model; None where FLOPs aren't known: see Checkpoint.size."""
-    return getattr(getattr(engine, "checkpoint", None), "size", None)  # a scripted one has no model
+    return getattr(getattr(engine, "checkpoint", engine), "size", None)  # a scripted one has none
 
 
 def measured(policy: object = None, prm: object = None) -> Usage:
@@ -79,7 +79,7 @@ def independent(prompt: int, tokens: Sequence[int], *, policy: Size, prm: Size |
     return Usage(
         decoded=sum(tokens),
         prefilled=prompt,
-        scored=sum(prompt + n for n in tokens) if prm else 0,
+        scored=sum(prompt + n for n in tokens) if prm not in (None, NO_MODEL) else 0,
         policy_flops=policy.flops(prompt) + decode,
         prm_flops=sum(prm.flops(prompt + n) for n in tokens) if prm else 0,
     )
@@ -110,7 +110,7 @@ def searched(prompt: int, search: Search, *, policy: Size, prm: Size) -> Usage:
     return Usage(
         decoded=search.generated,
         prefilled=prompt,
-        scored=prompt + scored + ahead_scored,
+        scored=prompt + scored + ahead_scored if prm != NO_MODEL else 0,
         policy_flops=policy.flops(prompt) + decode + policy._flops(ahead, ahead * prompt, ahead),
         prm_flops=prm.flops(prompt) + read + prm._flops(ahead_scored, ahead_scored * prompt, 0),
     )

@@ -7,6 +7,7 @@ whose accuracy is then shown: a problem that was lucky would seem easy and its a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -67,6 +68,22 @@ def by_quintile(accuracy: Mapping[str, np.ndarray], quintile: np.ndarray, budget
                 members = values[quintile == q, i]
                 rows.append((q, n, method, len(members), *wilson(members.sum(), len(members))))
     return pd.DataFrame(rows, columns=["quintile", "n", "method", "problems", "accuracy", "low", "high"])
+
+
+def step_success(problems: Sequence[str], right: Sequence[Sequence[bool]]) -> pd.DataFrame:
+    """How likely each step is to be right where all before it are: one row for each problem and step, by first sight.
+
+    For each sample: its problem, and whether each of its steps is right (once wrong, wrong for good). Columns: problem;
+    step, from 1; reached, the samples that have such a step and only right ones before it; success, the share of
+    them in which it is right.
+    """
+    reached, passed = Counter(), Counter()
+    for problem, row in zip(problems, right, strict=True):
+        alive = next((i for i, good in enumerate(row) if not good), len(row))  # steps before the first wrong one
+        reached.update((problem, i + 1) for i in range(min(alive + 1, len(row))))
+        passed.update((problem, i + 1) for i in range(alive))
+    rows = [(*place, count, passed[place] / count) for place, count in reached.items()]
+    return pd.DataFrame(rows, columns=["problem", "step", "reached", "success"])
 
 
 def power(

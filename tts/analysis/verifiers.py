@@ -6,10 +6,11 @@ out, so that problems may have fewer than S. AUC here is the chance that a right
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from hashlib import blake2b
 
 import numpy as np
-from scipy.special import expit, logit
+from scipy.special import expit, logit, ndtri
 
 from tts.analysis.intervals import central_interval, resample_counts
 from tts.errors import InputError
@@ -129,22 +130,57 @@ def finds_error(
     return np.array([a == b for a, b in zip(found, truth, strict=True)], dtype=bool)
 
 
-def blurred(scores: np.ndarray, sd: float, seed: int) -> np.ndarray:
-    """What a weaker verifier might have said: scores in [0, 1] with normal noise (sd) on their logits, same shape.
+def sibling_auc(
+    problems: Sequence[Hashable],
+    steps: Sequence[Sequence[Hashable]],
+    scores: Sequence[Sequence[float]],
+    right: Sequence[Sequence[bool]],
+) -> dict[int, np.ndarray]:
+    """AUC among the children of one right parent, by depth: what a search lives on, which chooses between next steps.
 
-    The noise is independent between scores and follows from seed; the larger sd, the less is left of their order. sd 0
-    gives the scores back. A score of 0 is that of a solution without one and stays 0. A score of 1, whose logit is
-    infinite, counts as the largest number below 1 that a float32 holds; NaN stays NaN.
+    For each solution: its problem, its steps, their scores, and whether each is right (once wrong, wrong for good). A
+    parent is a problem and steps that are all right, at depth 1 none; its children are the next steps of the solutions
+    that begin so. Depth -> one AUC for each parent that has right and wrong children; depths without any are left out.
+    """
+    children: dict[tuple, tuple[list[float], list[float]]] = {}
+    for problem, said, ss, rs in zip(problems, steps, scores, right, strict=True):
+        for k, (score, good) in enumerate(_up_to_first_wrong(ss, rs)):
+            children.setdefault((problem, *said[:k]), ([], []))[not good].append(score)
+    found: dict[int, list[float]] = {}
+    for parent, (good, bad) in children.items():
+        if good and bad:
+            found.setdefault(len(parent), []).append(auc(good, bad))
+    return {depth: np.array(found[depth]) for depth in sorted(found)}
+
+
+def hashed_noise(texts: Sequence[str], seed: int) -> np.ndarray:
+    """Standard normal noise, one a text: a hash of seed and text, so the same for equal texts, else independent."""
+
+    def uniform(text: str) -> float:
+        digest = blake2b(f"{seed}\0{text}".encode(errors="surrogatepass"), digest_size=8).digest()
+        return ((int.from_bytes(digest, "big") >> 12) + 0.5) / 2**52  # inside (0, 1), which 53 bits hold exactly
+
+    drawn = {text: uniform(text) for text in set(texts)}
+    return ndtri(np.array([drawn[text] for text in texts], dtype=float))
+
+
+def blurred(scores: np.ndarray, sd: float, noise: np.ndarray) -> np.ndarray:
+    """What a weaker verifier might have said: scores in [0, 1] with sd times the noise on their logits, same shape.
+
+    noise: standard normal, such as hashed_noise of the solutions. The larger sd, the less is left of the order; sd 0
+    gives the scores back. The logits of 0 and 1 are infinite: they count as 2 ** -24 and 1 - 2 ** -24, the largest
+    number below 1 that a float32 holds. NaN, for a solution without a score, stays NaN.
     """
     scores = np.asarray(scores, dtype=float)
     if not sd >= 0:
         raise InputError(f"sd is {sd}: the noise needs a standard deviation of 0 or more")
     if (scores < 0).any() or (scores > 1).any():
         raise InputError("scores: only values in [0, 1] have a logit; reduce step scores before they are blurred")
+    if np.shape(noise) != scores.shape:
+        raise InputError(f"noise {np.shape(noise)} and scores {scores.shape}: give one value a score")
     if sd == 0:
         return scores.copy()
-    noise = np.random.default_rng(seed).normal(0, sd, scores.shape)
-    return expit(logit(np.minimum(scores, 1 - 2**-24)) + noise)
+    return expit(logit(np.clip(scores, 2**-24, 1 - 2**-24)) + sd * noise)
 
 
 def _up_to_first_wrong(scores: Sequence[float], right: Sequence[bool]) -> list[tuple[float, bool]]:

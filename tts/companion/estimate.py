@@ -58,13 +58,16 @@ async def _scoring_steps(setup: Setup) -> None:
 async def _best_of_n(setup: Setup) -> None:
     first, *_ = await setup.samples(prm=setup.prm)
     await setup.greedy()
-    if setup.weaker_prm:
-        await collect.score(setup.problems, first, setup.weaker_prm, setup.store)
+    for prm in setup.other_prms:
+        await collect.score(setup.problems, first, prm, setup.store)
 
 
 async def _beam_search(setup: Setup) -> None:
     await setup.greedy()
     await setup.sweep(strategies=(beam_search,))
+    await setup.by_verifier()
+    other = {"drop_duplicates": not setup.parameters["drop_duplicates"]}
+    await setup.sweep(strategies=(beam_search,), settings=other, **setup.compared)
 
 
 async def _difficulty(setup: Setup) -> None:
@@ -218,7 +221,9 @@ class Lack:
         """It in words."""
         settings, policy = self.gap.table.settings, self.gap.policy
         if "strategy" in settings:
-            return f"{policy.name}: {settings['strategy']}, N = {settings['n']}, M = {settings['width']}"
+            copies = " without copies" if settings.get("drop_duplicates") else ""
+            work = f"{settings['strategy']}{copies} with {self.gap.prm.name}"
+            return f"{policy.name}: {work}, N = {settings['n']}, M = {settings['width']}"
         if policy is None:
             return f"{self.gap.prm.name}: scored solutions"
         return f"{policy.name}: {'samples' if settings['temperature'] else 'greedy solutions'}"

@@ -18,12 +18,16 @@ def rules(*names: str) -> str:
     return "\n".join(f"- **{name}** {claim.estimand}: {CRITERIA[claim.criterion]}" for name, claim in found.items())
 
 
-def save(tables: Sequence[pd.DataFrame], *, notebook: str, folder: str | Path) -> pd.DataFrame:
+def save(tables: Sequence[pd.DataFrame], *, notebook: str, folder: str | Path, mirrors: bool) -> pd.DataFrame:
     """Write a notebook's rows (tts.companion.ledger) to folder/claims-NN.csv and return them.
 
-    notebook: its number, "01". Claims that were not asked have no row in the file; where none was, there is no file.
+    notebook: its number, "01". mirrors: whether the run is one of the embedded world that mirrors the real experiment;
+    then the column `basis` says "matched" where this world was made to match the claim, and "predicted" elsewhere, and
+    else it is empty. Claims that were not asked have no row in the file; where none was, there is no file.
     """
     found = pd.concat(tables, ignore_index=True)
+    known = {name: "matched" if claim.matched else "predicted" for name, claim in CLAIMS.items()}
+    found["basis"] = [known[name] if mirrors else "" for name in found.claim]
     asked = found[found.problems > 0]
     asked = asked.assign(figure=[CLAIMS[name].figure for name in asked.claim], notebook=notebook)
     if len(asked):
@@ -35,15 +39,20 @@ def save(tables: Sequence[pd.DataFrame], *, notebook: str, folder: str | Path) -
 
 def show(found: pd.DataFrame) -> object:
     """The rows as a notebook displays them."""
-    return found[COLUMNS].style.format("{:+.1%}", subset=["ours", "low", "high"], na_rep="").hide(axis="index")
+    shown = found[[*COLUMNS, "basis"]].rename(columns={"number": "its number"})
+    return shown.style.format("{:+.1%}", subset=["ours", "low", "high"], na_rep="").hide(axis="index")
 
 
 def read(folder: str | Path) -> pd.DataFrame:
-    """All rows that the notebooks of a run wrote into a figures folder, in the ledger's order."""
+    """All rows that the notebooks of a run wrote into a figures folder, in the ledger's order; no text is ""."""
     files = sorted(Path(folder).glob("claims-[0-9][0-9].csv"))
+    columns = [*COLUMNS, "basis", "figure", "notebook"]
     if not files:
-        return pd.DataFrame(columns=[*COLUMNS, "figure", "notebook"])
+        return pd.DataFrame(columns=columns)
     found = pd.concat([pd.read_csv(file, dtype={"claim": str, "notebook": str}) for file in files], ignore_index=True)
+    found = found.reindex(columns=columns)  # a file that an earlier version wrote lacks some
+    texts = ["number", "part", "basis"]
+    found[texts] = found[texts].astype(object).fillna("")
     return found.sort_values("claim", key=lambda column: column.map(list(CLAIMS).index), kind="stable")
 
 
@@ -54,14 +63,14 @@ def markdown(figures: str | Path) -> str:
         for folder in (figures, Path(figures) / "full")
     )
     runs = ["full run", "verdict"] * bool(there) + ["default run", "verdict"]
-    heads = ["", "the writeup", "asked", *runs, "shown in"]
+    heads = ["", "the writeup", "its number", "basis", "asked", *runs, "shown in"]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     said = set()
     for claim, part in sorted({**here, **there}, key=lambda key: list(CLAIMS).index(key[0])):  # stable: parts in order
         mine, other = here.get((claim, part)), there.get((claim, part))
         row, first = other or mine, claim not in said
         said.add(claim)
-        cells = [claim * first, row.writeup * first, part]
+        cells = [claim * first, row.writeup * first, row.number * first, row.basis * first, part]
         for found in (other, mine) if there else (mine,):
             cells += [_points(found), found.verdict] if found else ["", ""]
         folder = Path(figures).name + "/full" * bool(other)

@@ -14,11 +14,11 @@ T = TypeVar("T")
 
 Parameters = dict[str, object]
 
-# A part of the full grid may differ from it in these: smaller N, fewer seeds, fewer widths.
-PARTS = ("n_max", "n_seeds", "seeds_n_max", "second_n_max", "other_widths")
+# A part of the full grid may differ from it in these: smaller N, fewer seeds, widths or problems of a section.
+PARTS = ("n_max", "n_seeds", "seeds_n_max", "second_n_max", "other_widths", "verifier_problems", "verifier_n_max")
 
 # Names that parameters had before: profiles and --set may still use them.
-OLD_NAMES = {"width": "beam_width"}
+OLD_NAMES = {"width": "beam_width", "weaker_prm": "other_prms"}
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -137,6 +137,11 @@ def reductions_of(reduction: str, others: str) -> list[str]:
         if word not in REDUCTIONS:
             raise InputError(f"other_reductions has {word!r}: choose from {', '.join(REDUCTIONS)}, or give nothing")
     return _once("other_reductions", reduction, words)
+
+
+def prms_of(prm: str, others: str) -> list[str]:
+    """The verifiers to compare: prm first, then those in others, such as "exact, prm-weak" (or "" for none)."""
+    return _once("other_prms", prm, _listed("other_prms", others))
 
 
 def _listed(name: str, text: str) -> list[str]:

@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
-import numpy as np
 import pandas as pd
 
 from tts import answers, experiment
+from tts.analysis.cost import size_of
 from tts.analysis.curves import powers_of_four, powers_of_two
-from tts.companion.parameters import check_parameters, figures_folder, load_profile, store_folder
+from tts.companion.ledger import Rival
+from tts.companion.parameters import check_parameters, figures_folder, load_profile, prms_of, store_folder
 from tts.errors import InputError, check_counts
 from tts.experiment import Sweep, seeds_to
 from tts.models.open import open_policy, open_prm
@@ -25,6 +27,21 @@ from tts.results.collect import Strategy
 from tts.results.keys import KeptKeys
 from tts.results.store import Store
 from tts.strategies import beam_search, dvts
+
+# What the embedded models were made to match the real experiment in: these models on these problems, sampled and scored
+# in this way. Sizes of a run (problems, N, seeds) and the settings of the searches are free.
+MATCHED = (
+    "problems",
+    "policy_model",
+    "second_model",
+    "greedy_models",
+    "prm_model",
+    "reduction",
+    "temperature",
+    "top_p",
+    "max_tokens",
+    "system_prompt",
+)
 
 
 @dataclass
@@ -42,7 +59,7 @@ class Setup:
     policy: Policy
     second_policy: Policy | None
     prm: StepScorer | None
-    weaker_prm: StepScorer | None
+    other_prms: list[StepScorer]  # compared with prm
     baselines: list[Policy]
 
     @property
@@ -54,6 +71,26 @@ class Setup:
         """A strategy with this notebook's settings (beam_width, depth, ...), or changes of them."""
         names = [name for name in ("beam_width", "depth", "lookahead", "drop_duplicates") if name in self.parameters]
         return partial(strategy, **{name: self.parameters[name] for name in names} | changes)
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether the run is one of the embedded world that mirrors the real experiment: the default profile's own."""
+        default = load_profile("default")
+        return all(self.parameters[name] == default[name] for name in MATCHED if name in self.parameters)
+
+    def rival(self, greedy: Mapping[str, pd.DataFrame], place: int, *, policy: Policy | None = None) -> Rival | None:
+        """The baseline at this place of greedy_models (2 plays 8B, 3 plays 70B) and its size against the policy's own.
+
+        Sizes are the weights that multiply a token: of embeddings those that also make logits. None: there is no such
+        baseline.
+        """
+        if place >= len(greedy):
+            return None
+        name = list(greedy)[place]
+        baseline = next(one for one in self.baselines if one.name == name)
+        mine, other = (size_of(one) for one in (policy or self.policy, baseline))
+        times = (other.weights + other.head) / (mine.weights + mine.head) if mine and other else float("nan")
+        return Rival(name, greedy[name].correct.to_numpy(float), times)
 
     @property
     def averaged(self) -> str:
@@ -94,30 +131,46 @@ class Setup:
     async def sweep(
         self,
         *,
+        problems: Sequence[Problem] | None = None,
         policy: Policy | None = None,
+        prm: StepScorer | None = None,
         seeds: Mapping[int, int] | None = None,
         strategies: Sequence[Strategy] = (beam_search, dvts),
+        settings: Mapping[str, object] = MappingProxyType({}),
         keep_trees: bool = False,
+        search_n_max: int = 0,
     ) -> Sweep:
-        """tts.experiment.sweep with this notebook's parameters; policy and seeds in place of its own."""
+        """tts.experiment.sweep with this notebook's parameters, or what is given in place of them.
+
+        settings: those of the strategies, such as beam_width.
+        """
         return await experiment.sweep(
-            self.problems,
+            problems or self.problems,
             policy or self.policy,
-            self.prm,
+            prm or self.prm,
             self.store,
             seeds=seeds or self.seeds,
             n_difficulty=self.parameters.get("n_difficulty", 0),
-            strategies=[self.bind(strategy) for strategy in strategies],
+            strategies=[self.bind(strategy, **settings) for strategy in strategies],
             reduction=self.parameters["reduction"],
             keep_trees=keep_trees,
+            search_n_max=search_n_max,
             **self.drawing,
         )
 
+    @property
+    def compared(self) -> dict[str, object]:
+        """The arguments of sweep() for what verifiers are compared on: some problems, the first seed, a smaller N."""
+        given = self.parameters
+        return {
+            "problems": self.problems[: given["verifier_problems"]],
+            "seeds": {given["seed"]: given["n_max"]},
+            "search_n_max": given["verifier_n_max"],
+        }
 
-def rival(greedy: Mapping[str, pd.DataFrame], place: int) -> tuple[str, np.ndarray] | None:
-    """The baseline at this place of greedy_models (2 plays 8B, 3 plays 70B): name and whether it is right, (P,)."""
-    names = list(greedy)
-    return (names[place], greedy[names[place]].correct.to_numpy(float)) if place < len(names) else None
+    async def by_verifier(self) -> dict[str, Sweep]:
+        """That sweep with each verifier, prm and other_prms, by its name."""
+        return {prm.name: await self.sweep(prm=prm, **self.compared) for prm in (self.prm, *self.other_prms)}
 
 
 def set_up(parameters: Mapping[str, object]) -> Setup:
@@ -127,7 +180,7 @@ def set_up(parameters: Mapping[str, object]) -> Setup:
     """
     check_parameters(parameters)
     given = {name: parameters[name] for name in load_profile("default") if name in parameters}
-    counts = ("n_max", "second_n_max", "n_difficulty", "probe", "beam_width", "depth", "concurrency")
+    counts = "n_max second_n_max n_difficulty probe beam_width depth concurrency verifier_problems".split()
     check_counts(**{name: given[name] for name in counts if name in given})
     check_counts(0, lookahead=given.get("lookahead", 0))
     if "reduction" in given:
@@ -138,12 +191,15 @@ def set_up(parameters: Mapping[str, object]) -> Setup:
         n_max, seed=given["seed"], n_seeds=given.get("n_seeds", 1), seeds_n_max=given.get("seeds_n_max", n_max)
     )
     budgets = powers_of_four(n_max) if "depth" in given else []
-    if given.get("second_n_max", 4) < 4:  # the second policy searches too
-        raise InputError(f"second_n_max is {given['second_n_max']}: the smallest budget of a search is 4")
+    for name in ("second_n_max", "verifier_n_max"):  # there are searches too
+        if given.get(name, 4) < 4:
+            raise InputError(f"{name} is {given[name]}: the smallest budget of a search is 4")
     problems = load_problems(given["problems"], n=given["n_problems"])
     least = 10 if {"probe", "second_model"} & set(given) else 5 if "n_difficulty" in given else 1
     if len(problems) < least:
         raise InputError(f"n_problems: {len(problems)} problems are too few for quintiles here: give at least {least}")
+    scoring = {"engine": given.get("prm_engine"), "problems": problems}
+    others = prms_of(given["prm_model"], given["other_prms"])[1:] if "other_prms" in given else []
     prompted = {"system_prompt": given["system_prompt"]}
     names = [name.strip() for name in given.get("greedy_models", "").split(",") if name.strip()]
     if given.get("second_model") == given["policy_model"]:
@@ -162,10 +218,8 @@ def set_up(parameters: Mapping[str, object]) -> Setup:
         second_policy=open_policy(given["second_model"], parameter="second_model", engine=given["engine"], **prompted)
         if given.get("second_model")
         else None,
-        prm=open_prm(given["prm_model"], engine=given["prm_engine"]) if "prm_model" in given else None,
-        weaker_prm=open_prm(given["weaker_prm"], parameter="weaker_prm", engine=given["prm_engine"])
-        if given.get("weaker_prm")
-        else None,
+        prm=open_prm(given["prm_model"], **scoring) if "prm_model" in given else None,
+        other_prms=[open_prm(name, parameter="other_prms", **scoring) for name in others],
         baselines=[
             open_policy(name, parameter="greedy_models", engine=given["greedy_engine"], **prompted) for name in names
         ],

@@ -43,6 +43,9 @@ class Size:
         return 2 * (self.weights * tokens + self.head * logits) + 4 * self.attention * pairs
 
 
+NO_MODEL = Size(0, 0, 0)  # of a scorer that computes without weights: it reads no tokens
+
+
 def attended(new: int, past: int = 0) -> int:
     """The number of pairs (token, token it sees) of `new` tokens after `past`: each sees itself and all before it."""
     return new * past + new * (new + 1) // 2

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from tts.errors import InputError, check_counts
 from tts.models.checkpoint import open_checkpoint
+from tts.models.exact import EXACT, ExactScorer
 from tts.models.formats import TokenHead, find_format
 from tts.models.transformers_policy import TransformersPolicy
 from tts.models.transformers_scorer import TransformersScorer
@@ -16,6 +18,7 @@ from tts.models.vllm import VllmClient, VllmPolicy, vllm_package
 from tts.models.vllm_scorer import VllmScorer
 from tts.policy import Policy
 from tts.prm import StepScorer
+from tts.problems import Problem
 
 DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
 ENGINES = ("auto", "vllm", "transformers")
@@ -71,6 +74,7 @@ def open_prm(
     *,
     name: str = "",
     parameter: str = "prm_model",
+    problems: Sequence[Problem] = (),
     format: str = "auto",  # noqa: A002 - the field's word, and nothing in here formats
     engine: str = "auto",
     revision: str = "main",
@@ -82,10 +86,12 @@ def open_prm(
 ) -> StepScorer:
     """A step scorer by name. The model is checked but not loaded: the engine starts at the first score().
 
-    model         the short name of an embedded model, a directory in the hub's format, or a hub id as "owner/name" or
-                  "owner/name@revision"
+    model         the short name of an embedded model, a directory in the hub's format, a hub id as "owner/name" or
+                  "owner/name@revision", or "exact" for the step checker of the embedded problems, which has no model
+                  and heeds none of the settings of one
     name          what figures and records call it; "" for the model's own name
     parameter     the notebook's parameter that names the model, for error messages
+    problems      those that it will score, if they are known: "exact" refuses any that are not embedded
     format        how it reads steps: a name in tts.models.formats.FORMATS, or "auto" to find it from config and
                   tokenizer; with "auto" the first score() refuses a model that answers like a plain policy
     engine        "vllm", "transformers", or "auto": transformers for a small model (up to 64 MiB), where it is
@@ -100,6 +106,8 @@ def open_prm(
     """
     _check_settings(dtype, gpu_memory_utilization)
     check_counts(0, batch_tokens=batch_tokens)
+    if model == EXACT:
+        return ExactScorer(name=name, parameter=parameter, problems=problems)
     chosen, _ = choose_engine(engine)
     checkpoint = open_checkpoint(
         model, parameter=parameter, revision=revision, max_context=max_context, name=name, chat=False

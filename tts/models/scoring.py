@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 
 from tts.errors import ContextExceeded, InputError
@@ -54,15 +54,9 @@ class ModelScorer:
 
         Raises ContextExceeded if problem and steps are longer than the model's context; nothing is ever cut off.
         """
-        if len(known) > len(steps):
-            raise InputError(
-                f"known has {len(known)} scores for {len(steps)} steps: give those of the first steps only"
-            )
-        if len(known) == len(steps):
+        texts = trimmed(steps, known)
+        if len(known) == len(texts):
             return list(known)
-        texts = [step.strip() for step in steps]
-        if not texts[0]:
-            raise InputError("steps[0] is white space alone: join it to the step after it (tts.tree.split_steps does)")
         shown = [text for text in texts if text]
         new = range(sum(map(bool, texts[: len(known)])), len(shown))  # the steps in shown without a known score
         keys = _prefix_keys(problem, shown)
@@ -71,10 +65,7 @@ class ModelScorer:
         found = [self._recall(keys[i]) for i in range(new.start, missing)]
         if missing < len(shown):
             found += await self._shared(problem, shown, keys, missing)
-        scores, news = list(known), iter(found)
-        for text in texts[len(known) :]:
-            scores.append(next(news) if text else scores[-1])
-        return scores
+        return filled(texts, known, found)
 
     def _recall(self, key: bytes) -> float:
         self._scores.move_to_end(key)
@@ -132,6 +123,24 @@ class ModelScorer:
         shared: the number of first tokens that every solution of the problem has.
         """
         raise NotImplementedError
+
+
+def trimmed(steps: Sequence[str], known: Sequence[float]) -> list[str]:
+    """The steps without white space at their ends. Raises InputError if known does not fit, or the first is blank."""
+    if len(known) > len(steps):
+        raise InputError(f"known has {len(known)} scores for {len(steps)} steps: give those of the first steps only")
+    texts = [step.strip() for step in steps]
+    if len(known) < len(texts) and not texts[0]:
+        raise InputError("steps[0] is white space alone: join it to the step after it (tts.tree.split_steps does)")
+    return texts
+
+
+def filled(texts: Sequence[str], known: Sequence[float], found: Iterable[float]) -> list[float]:
+    """All scores: the known ones, then those found for the other steps; a blank step has that of the step before it."""
+    scores, news = list(known), iter(found)
+    for text in texts[len(known) :]:
+        scores.append(next(news) if text else scores[-1])
+    return scores
 
 
 def common(one: Sequence[int], other: Sequence[int]) -> int:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from .problems import Instance
+from .problems import WORDS, Instance, boxed, worded
+from .work import State
 
+VERSION = 1  # of what check() says: raise it with every change of a verdict, for exact scores are stored under it
 MATH = re.compile(r"\$([^$]*)\$")
 BOXED = re.compile(r"\\boxed\{(.*)\}")
 
@@ -20,25 +22,32 @@ def content(step: str) -> str | None:
 def check(problem: Instance, steps: Sequence[str]) -> list[bool]:
     """Whether each step is right: the first wrong one makes all that follow it wrong.
 
-    A step is right if its formula is the next one on a route of the problem that all earlier steps are on; the boxed
-    one, if a route is complete and its answer is a known form of the problem's. The words around a formula are free.
+    A step is right if the problem's work allows its formula after the steps before it; the boxed one, if the work is
+    done and its answer is a known form of the problem's. The words around a formula are free.
     """
     labels: list[bool] = []
-    alive = list(problem.routes)
-    done = False
-    for i, step in enumerate(steps):
+    state: State | None = problem.work.start
+    for step in steps:
         formula = content(step)
         box = BOXED.fullmatch(formula) if formula else None
+        moves = problem.work.moves(state)
         if box:
-            good = not done and any(len(route) == i for route in alive) and box[1] in problem.answers
-            done = True
+            good, state = not moves and box[1] in problem.answers, None
         else:
-            alive = [route for route in alive if len(route) > i and route[i] == formula]
-            good = not done and bool(alive)
+            good, state = formula in moves, moves.get(formula or "")
         labels.append(good)
-        if not good:
-            return labels + [False] * (len(steps) - len(labels))
-    return labels
+        if state is None:
+            break
+    return labels + [False] * (len(steps) - len(labels))
+
+
+def possible(problem: Instance, steps: Sequence[str]) -> list[str]:
+    """Every right way to write the next step, given right steps so far."""
+    state = problem.work.start
+    for step in steps:
+        state = problem.work.moves(state)[content(step) or ""]
+    moves = problem.work.moves(state)
+    return [worded(word, f) for f in moves for word in WORDS] or [boxed(answer) for answer in problem.answers]
 
 
 def solved(problem: Instance, steps: Sequence[str]) -> bool:

@@ -171,7 +171,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--split", choices=("dev", "test"), default="dev")
     parser.add_argument("--policies", nargs="*", default=POLICIES)
-    parser.add_argument("--prms", nargs="*", default=("prm", "prm-weak"))
+    parser.add_argument("--prms", nargs="*", default=("prm", "prm-strong", "prm-weak"))
     parser.add_argument("--samples", type=int, default=16, help="solutions a problem for the policies' table")
     parser.add_argument("--scored", type=int, default=8, help="of these, scored by the reward models")
     parser.add_argument("--problems", type=int, default=500)

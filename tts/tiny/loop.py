@@ -10,17 +10,22 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from .batches import Examples
 
 Loss = Callable[[dict[str, Tensor]], tuple[Tensor, dict[str, float]]]
 
 
-def scheduled_rate(progress: float, peak: float, *, warm: float = 0.02, floor: float = 0.02) -> float:
-    """Learning rate at a share of the run: up in a straight line, then down to floor * peak in another."""
-    if progress < warm:
-        return peak * progress / warm
-    return peak * max(floor, 1 - (1 - floor) * (progress - warm) / (1 - warm))
+WARM = 200_000  # tokens over which the learning rate rises
+
+
+def scheduled_rate(seen: int, peak: float) -> float:
+    """Learning rate after `seen` tokens: up in a straight line, then constant.
+
+    It does not depend on where the run ends, so a model after 2 M tokens is what a run of 4 M tokens passes through.
+    """
+    return peak * min(1.0, (seen + 1) / WARM)
 
 
 def stream(data: Examples, *, tokens: int, seed: int) -> Iterator[dict[str, torch.Tensor]]:
@@ -48,10 +53,13 @@ def fit(
     every: int = 100,  # steps between progress lines
     checkpoint: float = 120.0,  # seconds between checkpoints
     stop_after: int | None = None,  # steps; leaves a checkpoint, as an interruption would
+    average: float = 0.998,  # of the weights: what a step keeps of the average so far
+    snapshots: int = 0,  # tokens between averaged weights that are kept in folder/N.pt; 0: none
 ) -> dict[str, float]:
-    """Train in place and return the last averages; goes on from folder/state.pt if that is there.
+    """Train in place and return the last mean losses; goes on from folder/state.pt if that is there.
 
-    A resumed run takes the very batches and steps that an uninterrupted one would.
+    The rate is constant and the model ends with the running average of its weights, which does what lowering the rate
+    would. A resumed run takes the very batches and steps that an uninterrupted one would.
     """
     folder.mkdir(parents=True, exist_ok=True)
     state_file, log = folder / "state.pt", folder / "log.jsonl"
@@ -64,15 +72,18 @@ def fit(
     ]
     optimizer = torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.98), fused=True)
     seen, step, spent = 0, 0, 0.0
+    averaged = {name: value.detach().clone() for name, value in model.state_dict().items()}
     if state_file.exists():
         state = torch.load(state_file, map_location=device, weights_only=True)
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
+        averaged = state["averaged"]
         seen, step, spent = state["seen"], state["step"], state["seconds"]
 
     def save() -> None:
         part = state_file.with_suffix(".part")
-        kept = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "seen": seen, "step": step}
+        kept = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "averaged": averaged}
+        kept |= {"seen": seen, "step": step}
         torch.save(kept | {"seconds": spent + time.perf_counter() - begun}, part)
         part.replace(state_file)
 
@@ -86,16 +97,21 @@ def fit(
     while seen < tokens and step != stop_after:
         arrays = {k: v.to(device) for k, v in next(batches).items()}
         for group in optimizer.param_groups:
-            group["lr"] = group["pace"] * scheduled_rate(seen / tokens, learning_rate)
+            group["lr"] = group["pace"] * scheduled_rate(seen, learning_rate)
         with torch.autocast(device.partition(":")[0], dtype=torch.bfloat16):
             value, parts = loss(arrays)
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
+        keep = min(average, (step + 1) / (step + 10))  # a short memory at first
+        get_ema_multi_avg_fn(keep)(list(averaged.values()), list(model.state_dict().values()), step)
+        before = seen
         seen += int((arrays["tokens"] != 0).sum())
         step += 1
         count += 1
+        if snapshots and seen // snapshots > before // snapshots:
+            torch.save(averaged, folder / f"{seen // snapshots * snapshots}.pt")
         for k, v in parts.items():
             sums[k] = sums.get(k, 0.0) + v
         if step % every == 0 or seen >= tokens:
@@ -119,4 +135,5 @@ def fit(
             save()
             saved = time.perf_counter()
     save()
+    model.load_state_dict(averaged)
     return means

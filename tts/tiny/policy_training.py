@@ -11,16 +11,19 @@ from torch.nn import functional
 from .batches import Examples, gather
 from .loop import Loss
 from .model import Shape, TinyLlama
-from .problems import draw
+from .problems import LEVELS, draw
 from .tokenizer import Codec
 
 SHAPES = {
-    "xs": Shape(width=64, layers=2, heads=2, hidden=128),
-    "s": Shape(width=64, layers=3, heads=2, hidden=96),
-    "m": Shape(width=64, layers=3, heads=2, hidden=160),
-    "l": Shape(width=160, layers=4, heads=5, hidden=448),
+    "xs": Shape(width=64, layers=3, heads=2, hidden=96),
+    "s": Shape(width=96, layers=3, heads=3, hidden=192),
+    "m": Shape(width=128, layers=4, heads=4, hidden=320),
+    "l": Shape(width=256, layers=4, heads=8, hidden=768),
 }
-RATES = {"xs": 4e-3, "s": 4e-3, "m": 4e-3, "l": 2e-3}  # peak learning rates
+WEIGHTS = (5, 4, 3, 2, 1)  # of the levels: as in real corpora, hard problems are rarer than easy ones
+DATA_TOKENS = 12_000_000  # that all sizes draw from, in the same order
+STOPS = {"xs": 4_250_000, "s": 4_500_000, "m": 5_500_000, "l": 5_000_000}  # tokens; chosen on the development split
+RATES = {"xs": 4e-3, "s": 3e-3, "m": 2e-3, "l": 1e-3}  # learning rates
 
 
 def policy_examples(codec: Codec, *, tokens: int, seed: int, cache: Path | None = None) -> Examples:
@@ -29,7 +32,8 @@ def policy_examples(codec: Codec, *, tokens: int, seed: int, cache: Path | None 
         return Examples.load(cache)
     rows, count, index = [], 0, 0
     while count < tokens:
-        problem = draw("train", seed, index)
+        level = Random(index).choices(LEVELS, WEIGHTS)[0]
+        problem = draw("train", seed, index, level=level)
         prompt = codec.prompt(problem.text)
         answer = [*codec.encode("\n\n".join(problem.solution(Random(index)))), codec.end]
         rows.append((prompt + answer, {"answer": [0] * len(prompt) + [1] * len(answer)}))

@@ -22,24 +22,14 @@ from torch import nn
 from torch.nn import functional
 
 from .batches import Examples, gather
-from .checker import check, content, solved, steps_of
+from .checker import check, possible, solved, steps_of
 from .loop import Loss
 from .model import Block, Norm, Shape, TinyLlama
-from .problems import Instance, boxed, draw
+from .problems import Instance, draw
 from .sampling import sample
 from .tokenizer import Codec
 
 RIGHT, WRONG = 1, 2  # target values; 0 is "nothing to learn here"
-
-
-def possible(problem: Instance, steps: Sequence[str]) -> list[str]:
-    """Every right way to write the next step, given right steps so far."""
-    formulas = [content(step) for step in steps]
-    alive = [r for r in problem.routes if list(r[: len(steps)]) == formulas]
-    ways = {f"${r[len(steps)]}$" for r in alive if len(r) > len(steps)}
-    if any(len(r) == len(steps) for r in alive):
-        ways |= {boxed(answer) for answer in problem.answers}
-    return list(ways)
 
 
 def dialogue(codec: Codec, problem: str, steps: Sequence[str]) -> tuple[list[int], list[int]]:
@@ -79,7 +69,8 @@ def labelled(
                 continue
             language[at] = int(good)
             if exact:
-                prefix[at] = RIGHT if any(way.startswith(written) for way in ways) else WRONG
+                ways = [way for way in ways if way.startswith(written)]
+                prefix[at] = RIGHT if ways else WRONG
         begin = end
     return ids, {"verdict": verdict, "language": language, "prefix": prefix}
 

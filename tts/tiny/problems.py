@@ -15,12 +15,13 @@ from pathlib import Path
 from random import Random
 
 from .families import FAMILIES, Draft, Family
-from .notation import Route
+from .work import Work
 
 SUBJECTS = tuple(sorted(FAMILIES))
 LEVELS = (1, 2, 3, 4, 5)
 SPLITS = {"train": range(0, 80), "dev": range(80, 90), "test": range(90, 100)}  # shares of the hash, in per cent
-SIZES = {"dev": 500, "test": 500}
+SIZES = {"dev": 1000, "test": 3000}
+WORDS = ("Then", "Now", "Next", "So", "Here", "Thus", "Again", "Hence")  # a step may begin with any of them
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,18 @@ class Instance:
     level: int
     key: str
     text: str
-    routes: tuple[Route, ...]
+    work: Work
     answers: tuple[str, ...]
 
     def solution(self, rng: Random) -> list[str]:
         """A right solution as steps: a route drawn evenly, the answer mostly in its canonical form."""
         answer = self.answers[0] if rng.random() < 0.8 else rng.choice(self.answers)
-        return [f"${step}$" for step in rng.choice(self.routes)] + [boxed(answer)]
+        return [worded(rng.choice(WORDS), step) for step in self.work.example(rng)] + [boxed(answer)]
+
+
+def worded(word: str, formula: str) -> str:
+    """A step but the last: a word that changes nothing, and a formula."""
+    return f"{word} ${formula}$."
 
 
 def boxed(answer: str) -> str:
@@ -60,16 +66,15 @@ def instance(function: Family, subject: str, level: int, rng: Random) -> Instanc
     """One problem of a family."""
     draft: Draft = function(rng, level)
     key = f"{function.__name__}:{','.join(map(str, sorted(map(abs, draft.numbers))))}"
-    return Instance(subject, level, key, rng.choice(draft.texts), tuple(dict.fromkeys(draft.routes)), draft.answers)
+    return Instance(subject, level, key, rng.choice(draft.texts), draft.work, draft.answers)
 
 
 def draw(split: str, seed: int, index: int, *, subject: str | None = None, level: int | None = None) -> Instance:
     """Problem number index of an endless stream; it depends on its arguments alone."""
     rng = Random(stable_hash("draw", split, seed, index))
     chosen_subject, chosen_level = subject or rng.choice(SUBJECTS), level or rng.choice(LEVELS)
-    fitting = [f for f, levels in FAMILIES[chosen_subject] if chosen_level in levels]
     while True:
-        problem = instance(rng.choice(fitting), chosen_subject, chosen_level, rng)
+        problem = instance(FAMILIES[chosen_subject], chosen_subject, chosen_level, rng)
         if split_of(problem.key) == split:
             return problem
 
@@ -90,7 +95,7 @@ def benchmark(split: str, *, seed: int = 2026) -> Iterator[tuple[Instance, dict]
             if problem.text not in seen:
                 break
         seen.add(problem.text)
-        steps = [f"${step}$" for step in problem.routes[0]] + [boxed(problem.answers[0])]
+        steps = [worded(WORDS[0], step) for step in problem.work.example(Random(0))] + [boxed(problem.answers[0])]
         slug = subject.lower().replace(" & ", "_and_").replace(" ", "_")
         yield (
             problem,

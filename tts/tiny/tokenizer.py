@@ -27,7 +27,7 @@ TEMPLATE = (
 )
 
 
-def train_tokenizer(*, seed: int = 0, problems: int = 20_000) -> Tokenizer:
+def train_tokenizer(*, seed: int = 0, problems: int = 8_000) -> Tokenizer:
     """A BPE of at most 320 tokens learnt from training problems and their solutions."""
     tokenizer = Tokenizer(models.BPE(unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(PIECES), behavior="isolated")

@@ -19,26 +19,36 @@ from .batches import Examples
 from .hub import export, load
 from .loop import fit
 from .model import TinyLlama
-from .policy_training import RATES, SHAPES, policy_examples, policy_loss
+from .policy_training import DATA_TOKENS, RATES, SHAPES, STOPS, policy_examples, policy_loss
 from .prm_training import RewardModel, grown, made_examples, prm_loss, sampled_examples
 from .tokenizer import Codec
 
 TOKENIZER = DATA / "tokenizer.json"
+SNAPSHOTS = 250_000  # tokens between the averaged weights that are kept, to choose from
 
 
-def note(folder: Path, model: TinyLlama, **facts: object) -> None:
-    """Write down how a model was trained, for its card."""
+def note(folder: Path, **facts: object) -> None:
+    """Write down how the model in a folder was trained, for its card."""
     machine = f"{platform.machine()}, {torch.get_num_threads()} thread(s), PyTorch {torch.__version__}"
-    facts = {"parameters": model.parameter_count(), **facts, "hardware": machine}
+    facts = {"parameters": load(folder)[0].parameter_count(), **facts, "hardware": machine}
     (folder / "training.json").write_text(json.dumps(facts, indent=2) + "\n")
 
 
 def train_policy(
-    size: str, *, tokens: int, seed: int, work: Path, out: Path, device: str = "cpu", stop_after: int | None = None
+    size: str,
+    *,
+    tokens: int,
+    seed: int,
+    work: Path,
+    out: Path,
+    data_tokens: int = DATA_TOKENS,
+    device: str = "cpu",
+    stop_after: int | None = None,
 ) -> dict[str, float]:
-    """Train one policy and export it; every size sees the same tokens in the same order."""
+    """Train one policy and export it; every size sees the same tokens in the same order, as far as it goes."""
     tokenizer = Tokenizer.from_file(str(TOKENIZER))
-    data = policy_examples(Codec(tokenizer), tokens=tokens, seed=seed, cache=work / f"policy-data-{tokens}-{seed}.npz")
+    cache = work / f"policy-data-{data_tokens}.npz"
+    data = policy_examples(Codec(tokenizer), tokens=data_tokens, seed=0, cache=cache)
     model = TinyLlama(SHAPES[size], seed=seed).to(device)
     print(
         f"policy {size}: {model.parameter_count():,} parameters, {tokens:,} tokens, {len(data):,} problems", flush=True
@@ -51,13 +61,14 @@ def train_policy(
         batch=1024,  # small models gain more from updates than from large batches
         learning_rate=RATES[size],
         seed=seed,
-        folder=work / f"policy-{size}",
+        folder=work / f"policy-{size}-{seed}",
         device=device,
         stop_after=stop_after,
+        snapshots=SNAPSHOTS,
     )
     if stop_after is None:
         export(model.cpu(), tokenizer, out)
-        note(out, model, tokens=tokens, seed=seed, batch=1024, rate=RATES[size], **means)
+        note(out, tokens=tokens, seed=seed, batch=1024, rate=RATES[size], **means)
     return means
 
 
@@ -121,12 +132,13 @@ def train_prm(
         folder=work / out.name,
         device=device,
         stop_after=stop_after,
+        snapshots=SNAPSHOTS,
     )
     if stop_after is None:
         export(model.llama.cpu(), codec.tokenizer, out, prm_format="rlhflow")
         labels = f"{rollouts} roll-outs a step" if rollouts else "exact step checking"
         sources = {"base": base, "layers": layers, "problems": problems, "made": made, "labels": labels}
-        note(out, model.llama, tokens=tokens, seed=seed, rate=learning_rate, pace=pace, **sources, **means)
+        note(out, tokens=tokens, seed=seed, rate=learning_rate, pace=pace, **sources, **means)
     return means
 
 
@@ -136,13 +148,13 @@ def main() -> None:
     kinds = parser.add_subparsers(dest="kind", required=True)
     policy = kinds.add_parser("policy", help="a policy by next-token loss on right solutions")
     policy.add_argument("size", choices=SHAPES)
-    policy.add_argument("--tokens", type=int, default=12_000_000)
+    policy.add_argument("--tokens", type=int, help="default: where its greedy accuracy is that of the model it plays")
     prm = kinds.add_parser("prm", help="a process reward model on steps of all policies")
-    prm.add_argument("--base", choices=SHAPES, default="l", help="the policy whose weights it starts from")
-    prm.add_argument("--layers", type=int, default=3, help="new layers on top")
-    prm.add_argument("--tokens", type=int, default=10_000_000)
-    prm.add_argument("--problems", type=int, nargs=4, default=(6000, 6000, 4000, 4000), help="of xs s m l")
-    prm.add_argument("--made", type=int, default=50_000, help="right and corrupted solutions")
+    prm.add_argument("--base", choices=SHAPES, default="m", help="the policy whose weights it starts from")
+    prm.add_argument("--layers", type=int, default=2, help="new layers on top")
+    prm.add_argument("--tokens", type=int, default=4_500_000, help="the mirror's; chosen on the development split")
+    prm.add_argument("--problems", type=int, nargs=4, default=(5000, 5000, 2500, 0), help="of xs s m l")
+    prm.add_argument("--made", type=int, default=20_000, help="right and corrupted solutions")
     prm.add_argument("--rollouts", type=int, default=0, help="label by this many roll-outs a step; 0: check exactly")
     prm.add_argument("--rate", type=float, default=2e-3, help="peak learning rate")
     prm.add_argument("--pace", type=float, default=0.15, help="share of the rate at which the policy's weights change")
@@ -155,9 +167,10 @@ def main() -> None:
         each.add_argument("--out", type=Path, help="where the model goes; default: its place in tts/tiny/models")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    common = {"tokens": args.tokens, "seed": args.seed, "work": args.work, "device": args.device}
+    common = {"seed": args.seed, "work": args.work, "device": args.device}
     if args.kind == "policy":
-        train_policy(args.size, out=args.out or MODELS / f"policy-{args.size}", **common)
+        tokens = args.tokens or STOPS[args.size]
+        train_policy(args.size, tokens=tokens, out=args.out or MODELS / f"policy-{args.size}", **common)
     else:
         train_prm(
             args.base,
@@ -168,6 +181,7 @@ def main() -> None:
             pace=args.pace,
             rollouts=args.rollouts,
             out=args.out or MODELS / args.name,
+            tokens=args.tokens,
             **common,
         )
 
