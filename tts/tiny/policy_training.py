@@ -22,7 +22,7 @@ SHAPES = {
 }
 WEIGHTS = (5, 4, 3, 2, 1)  # of the levels: as in real corpora, hard problems are rarer than easy ones
 DATA_TOKENS = 12_000_000  # that all sizes draw from, in the same order
-STOPS = {"xs": 4_250_000, "s": 4_500_000, "m": 5_500_000, "l": 5_000_000}  # tokens; chosen on the development split
+STOPS = {"xs": 4_250_000, "s": 4_500_000, "m": 5_500_000, "l": 8_250_000}  # tokens; chosen on the development split
 RATES = {"xs": 4e-3, "s": 3e-3, "m": 2e-3, "l": 1e-3}  # learning rates
 
 
