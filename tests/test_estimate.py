@@ -82,7 +82,7 @@ def test_a_little_is_measured_and_nothing_stored(smoke):
     assert costs[scores.kind].scored > 10 > 0 == costs[scores.kind].decoded
     assert all(cost.seconds > 0 and cost.bytes > 50 for cost in costs.values())
     [share] = shares.values()
-    assert 1 / 16 <= share < 1
+    assert 1 / 16 <= share <= 1  # of the solutions that differ
     assert len(notes) == 2 + 2 + 2
     assert not os.path.exists(os.environ["TTS_STORE"])
     text = estimate(smoke("02"))

@@ -190,7 +190,7 @@ def test_a_short_run_lowers_the_loss_and_a_resumed_one_ends_the_same(codec: Code
 
     def run(folder: str, stop_after: int | None = None) -> TinyLlama:
         model = TinyLlama(SMALL, seed=1)
-        settings = {"tokens": 20_000, "batch": 1024, "learning_rate": 5e-3, "seed": 3, "every": 3}
+        settings = {"tokens": 20_000, "batch": 1024, "learning_rate": 5e-3, "warm": 2_000, "seed": 3, "every": 3}
         fit(model, policy_loss(model), data, folder=tmp_path / folder, stop_after=stop_after, **settings)
         return model
 

@@ -17,15 +17,12 @@ from .batches import Examples
 Loss = Callable[[dict[str, Tensor]], tuple[Tensor, dict[str, float]]]
 
 
-WARM = 200_000  # tokens over which the learning rate rises
-
-
-def scheduled_rate(seen: int, peak: float) -> float:
-    """Learning rate after `seen` tokens: up in a straight line, then constant.
+def scheduled_rate(seen: int, peak: float, warm: int) -> float:
+    """Learning rate after `seen` tokens: up in a straight line over `warm` tokens, then constant.
 
     It does not depend on where the run ends, so a model after 2 M tokens is what a run of 4 M tokens passes through.
     """
-    return peak * min(1.0, (seen + 1) / WARM)
+    return peak * min(1.0, (seen + 1) / warm)
 
 
 def stream(data: Examples, *, tokens: int, seed: int) -> Iterator[dict[str, torch.Tensor]]:
@@ -44,7 +41,8 @@ def fit(
     *,
     tokens: int,  # to train on in all, padding left out
     batch: int,  # tokens a batch
-    learning_rate: float,  # at its peak
+    learning_rate: float,
+    warm: int = 200_000,  # tokens over which the rate rises
     seed: int,
     folder: Path,
     slow: Collection[str] = (),  # parameters whose names start with one of these learn at `pace` times the rate
@@ -97,7 +95,7 @@ def fit(
     while seen < tokens and step != stop_after:
         arrays = {k: v.to(device) for k, v in next(batches).items()}
         for group in optimizer.param_groups:
-            group["lr"] = group["pace"] * scheduled_rate(seen, learning_rate)
+            group["lr"] = group["pace"] * scheduled_rate(seen, learning_rate, warm)
         with torch.autocast(device.partition(":")[0], dtype=torch.bfloat16):
             value, parts = loss(arrays)
         optimizer.zero_grad(set_to_none=True)
