@@ -17,6 +17,7 @@ from tts.tiny.checker import check, content, possible, solved, steps_of
 from tts.tiny.evaluate import auc, prm_table, voted
 from tts.tiny.hub import export, load
 from tts.tiny.loop import fit
+from tts.tiny.mirror import answer_codes, policy_rows, prm_rows, worst_share
 from tts.tiny.model import Shape, TinyLlama, rotate
 from tts.tiny.policy_training import policy_examples, policy_loss
 from tts.tiny.prm_training import (
@@ -318,6 +319,26 @@ def test_votes_join_the_forms_of_the_right_answer() -> None:
     problem = next(p for p in (draw("train", 9, i) for i in range(999)) if len(p.answers) == 2)
     said = [*problem.answers, "0", "1"]
     assert voted(problem, [[f"So $\\boxed{{{a}}}$."] for a in said])
+
+
+# --- the mirror's table ---
+
+
+def test_the_inputs_by_hand() -> None:
+    """A chain of four steps and the box; of eight samples four are right, two fail at step 2, two end without a box."""
+    problem = next(p for p in (draw("train", 12, i) for i in range(999)) if p.key.startswith("running_total"))
+    right = problem.solution(Random(0))
+    wrong = [right[0], "Then $0=1$.", "So $\\boxed{-1}$."]
+    solutions = [[right] * 4 + [wrong] * 2 + [right[:-1]] * 2]
+    codes = answer_codes([problem], solutions)
+    assert codes[0, :6].tolist() == [0] * 4 + [1] * 2
+    assert (codes[0, 6:] > 1).all()  # the last formula of a cut solution is taken for its answer, and is no right one
+    # Step 2 is right in 6 of 8, all others always, so it has all of -log pass@1.
+    assert worst_share([problem], solutions) == pytest.approx(1.0)
+    row = policy_rows([problem], solutions)
+    assert row["pass@1"] == "50.0"
+    scores = [[[1.0] * len(steps) if steps is right else [0.5] * len(steps) for steps in solutions[0]]]
+    assert prm_rows([problem], solutions, scores)["AUC within problems"] == "1.00"
 
 
 # --- models ---
