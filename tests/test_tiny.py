@@ -17,7 +17,7 @@ from tts.tiny.checker import check, content, possible, solved, steps_of
 from tts.tiny.evaluate import auc, prm_table, voted
 from tts.tiny.hub import export, load
 from tts.tiny.loop import fit
-from tts.tiny.mirror import answer_codes, policy_rows, prm_rows, worst_share
+from tts.tiny.mirror import coded, policy_rows, prm_rows, worst_share
 from tts.tiny.model import Shape, TinyLlama, rotate
 from tts.tiny.policy_training import policy_examples, policy_loss
 from tts.tiny.prm_training import (
@@ -330,7 +330,8 @@ def test_the_inputs_by_hand() -> None:
     right = problem.solution(Random(0))
     wrong = [right[0], "Then $0=1$.", "So $\\boxed{-1}$."]
     solutions = [[right] * 4 + [wrong] * 2 + [right[:-1]] * 2]
-    codes = answer_codes([problem], solutions)
+    codes, gold = coded([problem], solutions)
+    assert gold.tolist() == [0]
     assert codes[0, :6].tolist() == [0] * 4 + [1] * 2
     assert (codes[0, 6:] > 1).all()  # the last formula of a cut solution is taken for its answer, and is no right one
     # Step 2 is right in 6 of 8, all others always, so it has all of -log pass@1.

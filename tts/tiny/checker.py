@@ -1,4 +1,4 @@
-"""Exact step checking: a step is right if it and all steps before it lie on one valid route of the problem."""
+"""Exact step checking: a step is right if the problem's work allows it after the right steps before it."""
 
 from __future__ import annotations
 

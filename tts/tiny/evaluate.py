@@ -26,6 +26,7 @@ from .sampling import sample
 from .tokenizer import Codec
 
 POLICIES = ("xs", "s", "m", "l")
+RIGHT = "right"  # an answer's key that no wrong answer has
 Solutions = list[list[list[str]]]  # problem, sample, steps
 
 
@@ -39,10 +40,15 @@ def draw_solutions(
     return [texts[i * each : (i + 1) * each] for i in range(len(problems))]
 
 
+def answer(problem: Instance, steps: Sequence[str]) -> str | None:
+    """What a solution votes for: RIGHT for all forms of the right answer, else its last formula, None without one."""
+    return RIGHT if solved(problem, steps) else content(steps[-1]) if steps else None
+
+
 def voted(problem: Instance, solutions: Sequence[Sequence[str]]) -> bool:
     """Whether the most frequent answer is right; all forms of the right answer are one, ties go to the first seen."""
-    answers = ["right" if solved(problem, steps) else content(steps[-1]) if steps else None for steps in solutions]
-    return Counter(answers).most_common(1)[0][0] == "right"
+    answers = [answer(problem, steps) for steps in solutions]
+    return Counter(answers).most_common(1)[0][0] == RIGHT
 
 
 def policy_table(problems: Sequence[Instance], greedy: Solutions, sampled: Solutions) -> dict[str, float]:

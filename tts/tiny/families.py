@@ -1,4 +1,4 @@
-"""The kinds of problems: seven subjects, five levels, each kind with its valid routes to the answer.
+"""The kinds of problems: seven subjects, five levels, each kind with its work.
 
 Every kind is a calculation of several steps of the same few sorts (sums, differences, products, quotients, remainders),
 so that no single step decides a problem. A level sets how many steps a solution takes and how large the numbers get. A
@@ -138,7 +138,6 @@ def remainder(rng: Random, level: int) -> Draft:
     count, limit = {1: 4, 2: 5, 3: 5, 4: 6, 5: 7}[level], LARGEST[level]
     size, m = rng.choice(OPERANDS[level]), rng.randint(limit // 3, 2 * limit // 3)
     terms = [amount(rng, size, m - 1) for _ in range(count)]
-
     text = f"Find ${'+'.join(map(str, terms))}$ modulo ${m}$."
     return Draft((text,), (m, *terms), Sum(tuple(terms), modulus=m), (str(sum(terms) % m),))
 

@@ -15,10 +15,11 @@ import torch
 
 from ..analysis.curves import pass_at_k, vote_curve
 from ..analysis.difficulty import step_success
+from ..analysis.grading import answer_codes
 from ..analysis.verifiers import sibling_auc, within_auc
 from . import MODELS
 from .checker import check, content, solved
-from .evaluate import POLICIES, Solutions, draw_solutions
+from .evaluate import POLICIES, RIGHT, Solutions, answer, draw_solutions
 from .hub import load
 from .prm_training import score
 from .problems import Instance, benchmark
@@ -47,17 +48,10 @@ def shown(values: Sequence[float], digits: int = 1) -> str:
     return ", ".join(f"{value:.{digits}f}" for value in values)
 
 
-def answer_codes(problems: Sequence[Instance], solutions: Solutions) -> np.ndarray:
-    """Answers as numbers, (P, S): 0 the right one, the others by first sight, -1 none."""
-    rows = []
-    for problem, many in zip(problems, solutions, strict=True):
-        seen: dict[str, int] = {}
-        row = []
-        for steps in many:
-            said = content(steps[-1]) if steps else None
-            row.append(0 if solved(problem, steps) else -1 if said is None else 1 + seen.setdefault(said, len(seen)))
-        rows.append(row)
-    return np.array(rows)
+def coded(problems: Sequence[Instance], solutions: Solutions) -> tuple[np.ndarray, np.ndarray]:
+    """Answers as numbers, (P, S), and that of the right one, (P,): see tts.analysis.grading.answer_codes."""
+    keys = [[answer(p, steps) for steps in many] for p, many in zip(problems, solutions, strict=True)]
+    return answer_codes(keys, [RIGHT] * len(problems))
 
 
 def worst_share(problems: Sequence[Instance], solutions: Solutions) -> float:
@@ -75,10 +69,9 @@ def worst_share(problems: Sequence[Instance], solutions: Solutions) -> float:
 
 def policy_rows(problems: Sequence[Instance], solutions: Solutions) -> dict[str, str]:
     """The rows of independent samples without a verifier."""
-    codes = answer_codes(problems, solutions)
+    codes, gold = coded(problems, solutions)
     ns = [n for n in NS if n <= codes.shape[1]]
-    gold = np.zeros(len(problems), int)
-    passed = 100 * pass_at_k(codes == 0, [1, *ns]).mean(axis=0)
+    passed = 100 * pass_at_k(codes == gold[:, None], [1, *ns]).mean(axis=0)
     majority = 100 * vote_curve(codes, gold, ns).mean(axis=0)
     return {
         "pass@1": shown(passed[:1]),
@@ -91,11 +84,10 @@ def policy_rows(problems: Sequence[Instance], solutions: Solutions) -> dict[str,
 
 def prm_rows(problems: Sequence[Instance], solutions: Solutions, scores: list[list[list[float]]]) -> dict[str, str]:
     """The rows of independent samples with a verifier, whose last score counts."""
-    codes = answer_codes(problems, solutions)
+    codes, gold = coded(problems, solutions)
     ns = [n for n in NS if n <= codes.shape[1]]
-    gold = np.zeros(len(problems), int)
     last = np.array([[steps[-1] if steps else 0.0 for steps in many] for many in scores])
-    passed = pass_at_k(codes == 0, ns).mean(axis=0)
+    passed = pass_at_k(codes == gold[:, None], ns).mean(axis=0)
     majority = vote_curve(codes, gold, ns).mean(axis=0)
     weighted = vote_curve(codes, gold, ns, rule="weighted", scores=last).mean(axis=0)
     vanilla = vote_curve(codes, gold, ns, rule="vanilla", scores=last).mean(axis=0)
@@ -111,7 +103,7 @@ def prm_rows(problems: Sequence[Instance], solutions: Solutions, scores: list[li
         "vanilla@4, 16, 64, 256": shown(100 * vanilla),
         "gap closed at 4, 16, 64, 256": shown(100 * (weighted - majority) / (passed - majority), 0),
         "vanilla - majority at the largest N": shown([100 * (vanilla - majority)[-1]]),
-        "AUC within problems": shown([np.nanmean(within_auc(last, codes == 0))], 2),
+        "AUC within problems": shown([np.nanmean(within_auc(last, codes == gold[:, None]))], 2),
         "AUC among the children of one right parent, by depth": shown([v.mean() for v in siblings.values()], 2),
     }
 

@@ -26,7 +26,7 @@ WORDS = ("Then", "Now", "Next", "So", "Here", "Thus", "Again", "Hence")  # a ste
 
 @dataclass(frozen=True)
 class Instance:
-    """A problem with everything that is right about it: all its routes and all the forms of its answer."""
+    """A problem with everything that is right about it: its work and all the forms of its answer."""
 
     subject: str
     level: int
@@ -36,7 +36,7 @@ class Instance:
     answers: tuple[str, ...]
 
     def solution(self, rng: Random) -> list[str]:
-        """A right solution as steps: a route drawn evenly, the answer mostly in its canonical form."""
+        """A right solution as steps: an example of the work in random words, the answer mostly in canonical form."""
         answer = self.answers[0] if rng.random() < 0.8 else rng.choice(self.answers)
         return [worded(rng.choice(WORDS), step) for step in self.work.example(rng)] + [boxed(answer)]
 

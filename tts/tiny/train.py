@@ -41,14 +41,13 @@ def train_policy(
     seed: int,
     work: Path,
     out: Path,
-    data_tokens: int = DATA_TOKENS,
     device: str = "cpu",
     stop_after: int | None = None,
 ) -> dict[str, float]:
     """Train one policy and export it; every size sees the same tokens in the same order, as far as it goes."""
     tokenizer = Tokenizer.from_file(str(TOKENIZER))
-    cache = work / f"policy-data-{data_tokens}.npz"
-    data = policy_examples(Codec(tokenizer), tokens=data_tokens, seed=0, cache=cache)
+    cache = work / f"policy-data-{DATA_TOKENS}.npz"
+    data = policy_examples(Codec(tokenizer), tokens=DATA_TOKENS, seed=0, cache=cache)
     model = TinyLlama(SHAPES[size], seed=seed).to(device)
     print(
         f"policy {size}: {model.parameter_count():,} parameters, {tokens:,} tokens, {len(data):,} problems", flush=True
@@ -156,7 +155,7 @@ def main() -> None:
     prm.add_argument("--problems", type=int, nargs=4, default=(5000, 5000, 2500, 0), help="of xs s m l")
     prm.add_argument("--made", type=int, default=20_000, help="right and corrupted solutions")
     prm.add_argument("--rollouts", type=int, default=0, help="label by this many roll-outs a step; 0: check exactly")
-    prm.add_argument("--rate", type=float, default=2e-3, help="peak learning rate")
+    prm.add_argument("--rate", type=float, default=2e-3, help="learning rate")
     prm.add_argument("--pace", type=float, default=0.15, help="share of the rate at which the policy's weights change")
     prm.add_argument("--name", default="prm")
     for each in (policy, prm):
