@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from random import Random
 
@@ -35,7 +36,7 @@ from tts.tiny.prm_training import (
 from tts.tiny.problems import LEVELS, SIZES, SPLITS, SUBJECTS, Instance, benchmark, draw, split_of, write
 from tts.tiny.sampling import sample
 from tts.tiny.tokenizer import Codec, train_tokenizer
-from tts.tiny.work import Sum
+from tts.tiny.work import Both, Chain, Sum
 
 torch.set_num_threads(1)
 SMALL = Shape(width=32, layers=2, heads=1, hidden=64)
@@ -107,9 +108,12 @@ def test_a_key_ignores_order_and_sign_and_every_hash_has_one_split() -> None:
     assert any(len(same) > 1 for same in seen.values())  # rewordings and reorderings do share a key
 
 
-def test_levels_take_more_steps() -> None:
-    problems = [draw("train", 2, i) for i in range(2000)]
-    means = [np.mean([len(p.solution(Random(0))) for p in problems if p.level == level]) for level in LEVELS]
+def test_higher_levels_take_more_steps_with_larger_numbers() -> None:
+    solutions = [(p.level, p.solution(Random(0))) for p in (draw("train", 2, i) for i in range(2000))]
+    steps = {level: np.mean([len(s) for at, s in solutions if at == level]) for level in LEVELS}
+    assert steps[1] < steps[3] < steps[5]
+    numbers = [(level, int(n)) for level, s in solutions for step in s for n in re.findall(r"\d+", step)]
+    means = [np.mean([n for at, n in numbers if at == level]) for level in LEVELS]
     assert means == sorted(means)
 
 
@@ -143,9 +147,9 @@ def test_the_parts_of_a_sum_may_be_taken_in_any_order_but_each_once() -> None:
     work = Sum((5, (2, 3), 4), modulus=7)  # 5 + 2 * 3 + 4, modulo 7
     assert set(work.moves(work.start)) == {"5+4=9", "4+5=9", "2\\cdot3=6"}
     problem = Instance("Number Theory", 1, "by hand", "Find $5+2\\cdot3+4$ modulo $7$.", work, ("1",))
-    right = ["$2\\cdot3=6$", "$4+6=10$", "$10\\equiv3$", "$5+3=8$", "$8\\equiv1$", "$\\boxed{1}$"]
+    right = ["$2\\cdot3=6$", "$4+6=10$", "$10-7=3$", "$5+3=8$", "$8-7=1$", "$\\boxed{1}$"]
     assert check(problem, right) == [True] * 6
-    assert check(problem, ["$5+4=9$", "$2\\cdot3=6$", "$9+6=15$", "$15\\equiv1$", "$\\boxed{1}$"]) == [True] * 5
+    assert check(problem, ["$5+4=9$", "$2\\cdot3=6$", "$9+6=15$", "$15-7=8$", "$8-7=1$", right[-1]]) == [True] * 6
     assert check(problem, [*right[:3], "$4+3=7$"]) == [True] * 3 + [False]  # 4 is used
     assert check(problem, [*right[:4], "$\\boxed{8}$"]) == [True] * 4 + [False]  # not reduced
     assert check(problem, [*right[:2], right[-1]]) == [True, True, False]  # not added up
@@ -153,6 +157,16 @@ def test_the_parts_of_a_sum_may_be_taken_in_any_order_but_each_once() -> None:
         steps = problem.solution(Random(seed))
         assert all(check(problem, steps))
         assert all(step in possible(problem, steps[:i]) for i, step in enumerate(steps))
+
+
+def test_the_second_calculation_comes_after_the_first() -> None:
+    work = Both(Sum((1, 2, 3)), Chain(("4\\cdot5=20", "20-1=19")))
+    problem = Instance("Algebra", 1, "by hand", "", work, ("(6,19)",))
+    right = ["$2+3=5$", "$1+5=6$", "$4\\cdot5=20$", "$20-1=19$", "$\\boxed{(6,19)}$"]
+    assert check(problem, right) == [True] * 5
+    assert check(problem, [*right[:1], *right[2:]]) == [True] + [False] * 3  # the first is not done
+    assert check(problem, [*right[:3], right[4]]) == [True] * 3 + [False]  # the second is not done
+    assert check(problem, [*right[:4], "$\\boxed{(19,6)}$"]) == [True] * 4 + [False]  # the order counts
 
 
 def test_content_needs_exactly_one_formula() -> None:

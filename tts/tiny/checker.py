@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from .problems import WORDS, Instance, boxed, worded
 from .work import State
 
-VERSION = 1  # of what check() says: raise it with every change of a verdict, for exact scores are stored under it
+VERSION = 2  # of what check() says: raise it with every change of a verdict, for exact scores are stored under it
 MATH = re.compile(r"\$([^$]*)\$")
 BOXED = re.compile(r"\\boxed\{(.*)\}")
 

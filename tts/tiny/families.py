@@ -1,8 +1,9 @@
 """The kinds of problems: seven subjects, five levels, each kind with its work.
 
-Every kind is a calculation of several steps of the same few sorts (sums, differences, products, quotients, remainders),
-so that no single step decides a problem. A level sets how many steps a solution takes and how large the numbers get. A
-family is a function of a random generator and a level that draws the numbers of one problem.
+Every problem asks for two calculations of one kind, and its answer is the pair of their results. A calculation is a few
+steps of the same few sorts (sums, differences, products, quotients, remainders). So no single step decides a problem,
+and a wrong step seldom leads to the right answer or to the answer of another wrong step. A level sets how many steps a
+solution takes and how large the numbers get.
 """
 
 from __future__ import annotations
@@ -12,14 +13,24 @@ from dataclasses import dataclass
 from random import Random
 
 from .notation import add, mul, polynomial, signed
-from .work import Chain, Sum, Work
+from .work import Both, Chain, Sum, Work
+
+
+@dataclass(frozen=True)
+class Calculation:
+    """One half of a problem: how it is asked, the numbers that identify it, its work, its result."""
+
+    asked: str
+    numbers: tuple[int, ...]
+    work: Work
+    result: int
 
 
 @dataclass(frozen=True)
 class Draft:
-    """One problem before it is worded: numbers identify it within its family, whatever the wording."""
+    """One problem: numbers identify it within its family."""
 
-    texts: tuple[str, ...]  # equivalent wordings
+    text: str
     numbers: tuple[int, ...]
     work: Work
     answers: tuple[str, ...]  # the forms that the boxed answer may take, the canonical one first
@@ -27,16 +38,34 @@ class Draft:
 
 Family = Callable[[Random, int], Draft]
 FAMILIES: dict[str, Family] = {}
-LARGEST = {1: 25, 2: 30, 3: 40, 4: 60, 5: 99}  # no number of a level's solution is larger
-OPERANDS = {1: (4, 9), 2: (6, 9), 3: (9, 12), 4: (9, 15, 25), 5: (12, 20, 40)}  # a problem's are of one size
+STEPS = {1: (2, 3), 2: (3, 2), 3: (3, 3), 4: (3, 4), 5: (4, 3)}  # of the two calculations, by level
+LARGEST = {1: 30, 2: 40, 3: 50, 4: 60, 5: 75}  # no number of a level's solution is larger
+OPERANDS = {1: (6, 9), 2: (7, 12), 3: (9, 15), 4: (10, 18), 5: (12, 25)}  # a problem's are of one size
 
 
-def family(subject: str) -> Callable[[Family], Family]:
-    """Register the family of a subject."""
+def family(subject: str, wording: str) -> Callable[[Callable[..., Calculation]], Callable[..., Calculation]]:
+    """Register a kind of calculation as the family of a subject.
 
-    def register(function: Family) -> Family:
-        FAMILIES[subject] = function
-        return function
+    wording: the problem's text with {0} and {1} for the calculations. The calculation is a function of a random
+    generator, its number of steps, the largest number that it may meet, and the size of its operands.
+    """
+
+    def register(calculation: Callable[..., Calculation]) -> Callable[..., Calculation]:
+        def draw(rng: Random, level: int) -> Draft:
+            size = rng.choice(OPERANDS[level])
+            counts = rng.sample(STEPS[level], 2)
+            first, second = (calculation(rng, count, LARGEST[level], size) for count in counts)
+            pair = f"{first.result},{second.result}"
+            return Draft(
+                text=wording.format(first.asked, second.asked),
+                numbers=first.numbers + second.numbers,
+                work=Both(first.work, second.work),
+                answers=(f"({pair})", f"\\left({pair}\\right)"),
+            )
+
+        draw.__name__ = calculation.__name__
+        FAMILIES[subject] = draw
+        return calculation
 
     return register
 
@@ -47,11 +76,9 @@ def amount(rng: Random, size: int, most: int) -> int:
     return rng.randint(min(max(1, size // 3), high), high)
 
 
-@family("Prealgebra")
-def running_total(rng: Random, level: int) -> Draft:
+@family("Prealgebra", "Start at {0}. Start at {1}.")
+def running_total(rng: Random, count: int, limit: int, size: int) -> Calculation:
     """A number that is changed again and again."""
-    limit, count = LARGEST[level], {1: 4, 2: 5, 3: 6, 4: 7, 5: 9}[level]
-    size = rng.choice(OPERANDS[level])
     value = start = rng.randint(2, limit // 2)
     steps, asks, numbers = [], [], [start]
     for _ in range(count):
@@ -69,21 +96,18 @@ def running_total(rng: Random, level: int) -> Draft:
         steps.append(step)
         asks.append(ask)
         numbers.append(k)
-    text = f"Start at ${start}$: {', '.join(asks)}."
-    return Draft((text,), tuple(numbers), Chain(tuple(steps)), (str(value),))
+    return Calculation(f"${start}$: {', '.join(asks)}", tuple(numbers), Chain(tuple(steps)), value)
 
 
-@family("Algebra")
-def nested_equation(rng: Random, level: int) -> Draft:
+@family("Algebra", "Solve {0} and {1}.")
+def nested_equation(rng: Random, count: int, limit: int, size: int) -> Calculation:
     """An equation such as 3(x + 4) - 7 = 20, undone from the outside in."""
-    limit, count = LARGEST[level], {1: 4, 2: 5, 3: 6, 4: 7, 5: 9}[level]
-    size = rng.choice(OPERANDS[level])
     x = value = rng.randint(1, limit // 2)
     shown, steps, numbers = "x", [], []
     product = True  # whether the last operation was a product
     for _ in range(count):
         factors = [k for k in range(2, 6) if value * k <= limit]
-        if not product and factors and value > 1 and rng.random() < 0.4:
+        if not product and factors and value > 1 and rng.random() < 0.25:
             k = rng.choice(factors)
             shown = f"{k}({shown})"
             steps.append(f"{value * k}/{k}={value}")
@@ -95,62 +119,55 @@ def nested_equation(rng: Random, level: int) -> Draft:
             steps.append(add(value + k, -k))
             value += k
         numbers.append(k)
-    text = f"Solve ${shown}={value}$."
-    return Draft((text,), (*numbers, value), Chain(tuple(reversed(steps))), (str(x), f"x={x}"))
+    return Calculation(f"${shown}={value}$", (*numbers, value), Chain(tuple(reversed(steps))), x)
 
 
-def products_within(rng: Random, count: int, limit: int) -> list[tuple[int, int]]:
-    """`count` pairs of factors whose products add up to at most limit."""
-    while True:
-        pairs = [(rng.randint(2, 9), rng.randint(2, 5)) for _ in range(count)]
-        if sum(a * b for a, b in pairs) <= limit:
-            return pairs
-
-
-@family("Counting & Probability")
-def outfits(rng: Random, level: int) -> Draft:
+@family("Counting & Probability", "Count the pairs in {0} and in {1}.")
+def outfits(rng: Random, count: int, limit: int, size: int) -> Calculation:
     """How many ways there are in several cases together: a sum of products."""
-    count, single = {1: (2, 1), 2: (2, 2), 3: (3, 1), 4: (3, 2), 5: (4, 2)}[level]
-    limit = max(LARGEST[level], 40)
-    size = rng.choice(OPERANDS[level])
-    pairs = products_within(rng, count, limit - 4 * single)
-    singles = [amount(rng, size, (limit - sum(a * b for a, b in pairs)) // single) for _ in range(single)]
-    text = ", ".join([f"${a}$ by ${b}$" for a, b in pairs] + [f"${c}$" for c in singles])
-    answer = sum(a * b for a, b in pairs) + sum(singles)
-    numbers = (*(n for pair in pairs for n in pair), *singles)
-    return Draft((f"Count the pairs in {text}.",), numbers, Sum((*pairs, *singles)), (str(answer),))
-
-
-@family("Geometry")
-def perimeter(rng: Random, level: int) -> Draft:
-    """The perimeter of a polygon."""
-    count, limit = {1: 5, 2: 6, 3: 7, 4: 8, 5: 10}[level], LARGEST[level]
-    size = min(rng.choice(OPERANDS[level]), 3 * limit // (2 * count))
-    while sum(sides := [amount(rng, size, limit) for _ in range(count)]) > limit:
-        pass
-    text = f"Find the perimeter with sides {', '.join(f'${s}$' for s in sides)}."
-    return Draft((text,), tuple(sides), Sum(tuple(sides)), (str(sum(sides)),))
-
-
-@family("Number Theory")
-def remainder(rng: Random, level: int) -> Draft:
-    """The remainder of a sum, reduced on the way or at the end."""
-    count, limit = {1: 4, 2: 5, 3: 5, 4: 6, 5: 7}[level], LARGEST[level]
-    size, m = rng.choice(OPERANDS[level]), rng.randint(limit // 3, 2 * limit // 3)
-    terms = [amount(rng, size, m - 1) for _ in range(count)]
-    text = f"Find ${'+'.join(map(str, terms))}$ modulo ${m}$."
-    return Draft((text,), (m, *terms), Sum(tuple(terms), modulus=m), (str(sum(terms) % m),))
-
-
-@family("Intermediate Algebra")
-def polynomial_value(rng: Random, level: int) -> Draft:
-    """A polynomial at a small number, by Horner's scheme."""
-    size, limit, degree = rng.choice(OPERANDS[level]), LARGEST[level], {1: 2, 2: 3, 3: 3, 4: 4, 5: 5}[level]
+    products, single = {2: (1, 1), 3: rng.choice(((1, 2), (2, 0))), 4: (2, 1)}[count]
+    limit = max(limit, 40)
     while True:
-        k = rng.randint(2, 4)
-        c = [rng.randint(1, 5)]
+        pairs = [(rng.randint(2, 9), rng.randint(2, 5)) for _ in range(products)]
+        if (left := limit - sum(a * b for a, b in pairs)) >= 4 * single:
+            break
+    singles = [amount(rng, size, left // single) for _ in range(single)]
+    result = sum(a * b for a, b in pairs) + sum(singles)
+    asked = ", ".join([f"${a}$ by ${b}$" for a, b in pairs] + [f"${c}$" for c in singles])
+    numbers = (*(n for pair in pairs for n in pair), *singles)
+    return Calculation(asked, numbers, Sum((*pairs, *singles)), result)
+
+
+@family("Geometry", "Find the perimeters with sides {0} and {1}.")
+def perimeter(rng: Random, count: int, limit: int, size: int) -> Calculation:
+    """The perimeter of a polygon."""
+    size = min(size, 3 * limit // (2 * count + 2))
+    while sum(sides := [amount(rng, size, limit) for _ in range(count + 1)]) > limit:
+        pass
+    return Calculation(", ".join(f"${s}$" for s in sides), tuple(sides), Sum(tuple(sides)), sum(sides))
+
+
+@family("Number Theory", "Find {0} and {1}.")
+def remainder(rng: Random, count: int, limit: int, size: int) -> Calculation:
+    """The remainder of a sum, reduced whenever it is large enough."""
+    while True:
+        m = rng.randint(size, 2 * size)
+        terms = {2: 2, 3: 3, 4: rng.choice((3, 4))}[count]
+        numbers = [amount(rng, size, m - 1) for _ in range(terms)]
+        work = Sum(tuple(numbers), modulus=m)
+        if len(work.example(rng)) == count:
+            break
+    return Calculation(f"${'+'.join(map(str, numbers))}$ modulo ${m}$", (m, *numbers), work, sum(numbers) % m)
+
+
+@family("Intermediate Algebra", "Find {0} and {1}.")
+def polynomial_value(rng: Random, count: int, limit: int, size: int) -> Calculation:
+    """A polynomial at a small number, by Horner's scheme."""
+    while True:
+        k = rng.randint(2, 5)
+        c = [1 if count % 2 else rng.randint(2, 7)]  # a leading 1 saves a product
         steps, value = [], c[0]
-        for _ in range(degree):
+        for _ in range((count + 1) // 2):
             if value * k > limit:
                 break
             down = rng.random() < 0.5 or value * k == limit
@@ -161,19 +178,19 @@ def polynomial_value(rng: Random, level: int) -> Draft:
             c.append(d)
             value = value * k + d
         else:
-            break
-    return Draft((f"Find ${polynomial(c)}$ at $x={k}$.",), (*c, k), Chain(tuple(steps)), (str(value),))
+            if len(steps) == count:
+                break
+    return Calculation(f"${polynomial(c)}$ at $x={k}$", (*c, k), Chain(tuple(steps)), value)
 
 
-@family("Precalculus")
-def dot_product(rng: Random, level: int) -> Draft:
+@family("Precalculus", "Compute {0} and {1}.")
+def dot_product(rng: Random, count: int, limit: int, size: int) -> Calculation:
     """The dot product of two vectors."""
-    count, limit = {1: 3, 2: 3, 3: 4, 4: 4, 5: 5}[level], max(LARGEST[level], 40)
     while True:
-        u = [rng.randint(2, 9) for _ in range(count)]
-        v = [rng.choice((1, 1, -1)) * rng.randint(2, 5) for _ in range(count)]
+        u = [rng.randint(2, 2 + limit // 10) for _ in range(2 + (limit > 60 and count == 4))]
+        v = [rng.choice((1, 1, 1, 1, -1)) * rng.randint(2, 5) for _ in u]
         values = [a * b for a, b in zip(u, v)]
         if sum(max(x, 0) for x in values) <= limit and sum(min(x, 0) for x in values) >= -limit // 2:
             break
-    ask = f"({','.join(map(str, u))})\\cdot({','.join(map(str, v))})"
-    return Draft((f"Compute ${ask}$.",), (*u, *v), Sum(tuple(zip(u, v))), (str(sum(values)),))
+    asked = f"$({','.join(map(str, u))})\\cdot({','.join(map(str, v))})$"
+    return Calculation(asked, (*u, *v), Sum(tuple(zip(u, v))), sum(values))

@@ -14,17 +14,14 @@ from .tokenizer import END, PAD, Codec, wrap
 
 
 def export(model: TinyLlama, tokenizer: Tokenizer, folder: Path, *, prm_format: str = "") -> None:
-    """Write a directory that transformers and vLLM load; a reward model's config says how to read its scores.
-
-    Rows of the embedding that no token of the tokenizer has are left out, so that none of them is ever drawn.
-    """
+    """Write a directory that transformers and vLLM load; a reward model's config says how to read its scores."""
     folder.mkdir(parents=True, exist_ok=True)
-    shape, vocabulary = model.shape, tokenizer.get_vocab_size()
+    shape = model.shape
     end, pad = tokenizer.token_to_id(END), tokenizer.token_to_id(PAD)
     config = {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
-        "vocab_size": vocabulary,
+        "vocab_size": shape.vocabulary,
         "hidden_size": shape.width,
         "intermediate_size": shape.hidden,
         "num_hidden_layers": shape.layers,
@@ -49,7 +46,6 @@ def export(model: TinyLlama, tokenizer: Tokenizer, folder: Path, *, prm_format: 
     generation = {"eos_token_id": end, "pad_token_id": pad, "do_sample": True, "temperature": 1.0}
     (folder / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n")
     weights = {name: weight.to(torch.bfloat16) for name, weight in hub_weights(model).items()}
-    weights["model.embed_tokens.weight"] = weights["model.embed_tokens.weight"][:vocabulary].clone()
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     wrap(tokenizer, context=shape.context).save_pretrained(folder)
     settings = json.loads((folder / "tokenizer_config.json").read_text())

@@ -22,7 +22,7 @@ class Shape:
     heads: int
     hidden: int  # of the gated feed-forward layer
     context: int = 512
-    vocabulary: int = 320
+    vocabulary: int = 320  # at most; a model that is trained has exactly the tokenizer's
 
     def as_dict(self) -> dict[str, int]:
         return asdict(self)

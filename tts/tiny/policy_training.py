@@ -18,12 +18,16 @@ SHAPES = {
     "xs": Shape(width=64, layers=3, heads=2, hidden=96),
     "s": Shape(width=96, layers=3, heads=3, hidden=192),
     "m": Shape(width=128, layers=4, heads=4, hidden=320),
-    "l": Shape(width=256, layers=4, heads=8, hidden=768),
+    "l": Shape(width=192, layers=7, heads=6, hidden=512),
 }
-WEIGHTS = (5, 4, 3, 2, 1)  # of the levels: as in real corpora, hard problems are rarer than easy ones
+LEVEL_WEIGHTS = (5, 4, 3, 2, 1)  # as in real corpora, hard problems are rarer than easy ones
+SUBJECT_WEIGHTS = {  # the subjects that are harder to learn are seen more often, so that they differ less
+    "Algebra": 4, "Counting & Probability": 3, "Geometry": 2, "Intermediate Algebra": 1, "Number Theory": 4,
+    "Prealgebra": 2, "Precalculus": 3,
+}  # fmt: skip
 DATA_TOKENS = 12_000_000  # that all sizes draw from, in the same order
-STOPS = {"xs": 4_250_000, "s": 4_500_000, "m": 5_500_000, "l": 8_250_000}  # tokens; chosen on the development split
-RATES = {"xs": 4e-3, "s": 3e-3, "m": 2e-3, "l": 1e-3}  # learning rates
+STOPS = {"xs": 5_750_000, "s": 4_500_000, "m": 3_500_000, "l": 4_750_000}  # tokens; chosen on the development split
+RATES = {"xs": 4e-3, "s": 3e-3, "m": 2e-3, "l": 1.4e-3}  # learning rates
 
 
 def policy_examples(codec: Codec, *, tokens: int, seed: int, cache: Path | None = None) -> Examples:
@@ -32,8 +36,10 @@ def policy_examples(codec: Codec, *, tokens: int, seed: int, cache: Path | None 
         return Examples.load(cache)
     rows, count, index = [], 0, 0
     while count < tokens:
-        level = Random(index).choices(LEVELS, WEIGHTS)[0]
-        problem = draw("train", seed, index, level=level)
+        rng = Random(index)
+        level = rng.choices(LEVELS, LEVEL_WEIGHTS)[0]
+        subject = rng.choices(list(SUBJECT_WEIGHTS), list(SUBJECT_WEIGHTS.values()))[0]
+        problem = draw("train", seed, index, subject=subject, level=level)
         prompt = codec.prompt(problem.text)
         answer = [*codec.encode("\n\n".join(problem.solution(Random(index)))), codec.end]
         rows.append((prompt + answer, {"answer": [0] * len(prompt) + [1] * len(answer)}))

@@ -66,7 +66,7 @@ def instance(function: Family, subject: str, level: int, rng: Random) -> Instanc
     """One problem of a family."""
     draft: Draft = function(rng, level)
     key = f"{function.__name__}:{','.join(map(str, sorted(map(abs, draft.numbers))))}"
-    return Instance(subject, level, key, rng.choice(draft.texts), draft.work, draft.answers)
+    return Instance(subject, level, key, draft.text, draft.work, draft.answers)
 
 
 def draw(split: str, seed: int, index: int, *, subject: str | None = None, level: int | None = None) -> Instance:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -48,7 +49,7 @@ def train_policy(
     tokenizer = Tokenizer.from_file(str(TOKENIZER))
     cache = work / f"policy-data-{DATA_TOKENS}.npz"
     data = policy_examples(Codec(tokenizer), tokens=DATA_TOKENS, seed=0, cache=cache)
-    model = TinyLlama(SHAPES[size], seed=seed).to(device)
+    model = TinyLlama(replace(SHAPES[size], vocabulary=tokenizer.get_vocab_size()), seed=seed).to(device)
     print(
         f"policy {size}: {model.parameter_count():,} parameters, {tokens:,} tokens, {len(data):,} problems", flush=True
     )
@@ -151,7 +152,7 @@ def main() -> None:
     prm = kinds.add_parser("prm", help="a process reward model on steps of all policies")
     prm.add_argument("--base", choices=SHAPES, default="m", help="the policy whose weights it starts from")
     prm.add_argument("--layers", type=int, default=2, help="new layers on top")
-    prm.add_argument("--tokens", type=int, default=4_500_000, help="the mirror's; chosen on the development split")
+    prm.add_argument("--tokens", type=int, default=1_750_000, help="the mirror's; chosen on the development split")
     prm.add_argument("--problems", type=int, nargs=4, default=(5000, 5000, 2500, 0), help="of xs s m l")
     prm.add_argument("--made", type=int, default=20_000, help="right and corrupted solutions")
     prm.add_argument("--rollouts", type=int, default=0, help="label by this many roll-outs a step; 0: check exactly")

@@ -50,7 +50,7 @@ class Sum:
     """The sum of numbers and products, reduced modulo m where there is one.
 
     The state is the numbers at hand, sorted, and the products not worked out yet. A right step adds two of the numbers,
-    works a product out, or reduces a number that is at least m. The work is done when one number is left, below m.
+    works a product out, or takes the modulus off a number that is at least m. The work is done when one number is left, below m.
     """
 
     parts: tuple[int | tuple[int, int], ...]  # in the order of the problem's text
@@ -67,7 +67,7 @@ class Sum:
         for i, a in enumerate(numbers):
             rest = numbers[:i] + numbers[i + 1 :]
             if self.modulus and a >= self.modulus:
-                found[f"{a}\\equiv{a % self.modulus}"] = (tuple(sorted((*rest, a % self.modulus))), products)
+                found[add(a, -self.modulus)] = (tuple(sorted((*rest, a - self.modulus))), products)
             for j, b in enumerate(rest):
                 others = rest[:j] + rest[j + 1 :]
                 found[add(a, b)] = (tuple(sorted((*others, a + b))), products)
@@ -77,12 +77,12 @@ class Sum:
         return found
 
     def example(self, rng: Random) -> list[str]:
-        """From the first part on or from the last; products when they are needed or all at first; remainders when a
-        number is large enough or at the end."""
+        """From the first part on or from the last; products when they are needed or all at first; a total is reduced
+        as soon as it is large enough."""
         order = self.parts[:: rng.choice((1, -1))]
-        early, every = rng.random() < 0.5, rng.random() < 0.5
+        early = rng.random() < 0.5
         first, steps, total = [], [], None
-        for i, part in enumerate(order):
+        for part in order:
             if isinstance(part, int):
                 value = part
             else:
@@ -91,7 +91,31 @@ class Sum:
             if total is not None:
                 steps.append(add(total, value))
             total = value if total is None else total + value
-            if self.modulus and total >= self.modulus and (every or i == len(order) - 1):
-                steps.append(f"{total}\\equiv{total % self.modulus}")
-                total %= self.modulus
+            if self.modulus and total >= self.modulus:
+                steps.append(add(total, -self.modulus))
+                total -= self.modulus
         return first + steps
+
+
+@dataclass(frozen=True)
+class Both:
+    """Two pieces of work, the first before the second; the state is which one and how far it has got."""
+
+    first: Work
+    second: Work
+
+    @property
+    def start(self) -> State:
+        return 1, self.first.start
+
+    def moves(self, state: State) -> dict[str, State]:
+        at, inner = state
+        if at == 2:
+            return {formula: (2, after) for formula, after in self.second.moves(inner).items()}
+        found = self.first.moves(inner).items()
+        return {
+            formula: (1, after) if self.first.moves(after) else (2, self.second.start) for formula, after in found
+        }
+
+    def example(self, rng: Random) -> list[str]:
+        return self.first.example(rng) + self.second.example(rng)
