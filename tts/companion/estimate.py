@@ -29,8 +29,6 @@ from tts.analysis.grading import by_problem
 from tts.companion.parameters import widths_of
 from tts.companion.plan import Job
 from tts.companion.setup import Setup, set_up
-from tts.experiment import samples_of
-from tts.models.open import open_policy
 from tts.results import collect
 from tts.results.collect import DryStore, Gap
 from tts.results.store import Record, settings_hash
@@ -94,12 +92,7 @@ async def _larger_models(setup: Setup) -> None:
     await setup.sweep()
     await setup.sweep(policy=setup.second_policy, seeds={given["seed"]: given["second_n_max"]})
     await setup.greedy()
-    names = [name.strip() for name in given["greedy_models"].split(",") if name.strip()]
-    few = {given["seed"]: min(given["n_max"], given["second_n_max"], 8)}
-    for name in names:
-        if name not in (given["policy_model"], given["second_model"]):
-            policy = open_policy(name, engine=given["greedy_engine"], system_prompt=given["system_prompt"])
-            await samples_of(setup.problems, policy, setup.prm, setup.store, seeds=few, **setup.drawing)
+    await setup.samples_of_baselines(min(given["n_max"], given["second_n_max"], 8))
 
 
 COLLECTS: dict[str, Callable[[Setup], Awaitable[None]]] = {

@@ -114,7 +114,7 @@ def _heads(config: Mapping[str, object], words: int, width: int) -> int:
 
 
 def weight_bytes(config: Mapping[str, object], quantization: str = "") -> int:
-    """Bytes of the weights on a GPU, in 16 bits; with "fp8" the matrices of the layers in 8 bits, not the embeddings."""
+    """Bytes of the weights on a GPU in 16 bits; with "fp8" in 8 bits for the layers' matrices, not for embeddings."""
     total = 2 * count_parameters(config)
     if quantization != "fp8":
         return total
@@ -180,7 +180,7 @@ def _check(
         )
     if not 0 <= tensor_parallel <= len(gpus):
         raise InputError(
-            f"tensor_parallel={tensor_parallel}, but gpus names {len(gpus)}: give as many at most, or 0 to have it planned"
+            f"tensor_parallel={tensor_parallel}, but gpus are {len(gpus)}: give that at most, or 0 to have it planned"
         )
     if quantization not in QUANTIZATIONS:
         raise InputError(f'quantization={quantization!r} is unknown: give "fp8", "none", or "" to have it planned')
@@ -297,13 +297,20 @@ def _shortfall(
     named = " and ".join(f"{engine.parameter}={engine.model}" for engine in engines)
     memory = min(gpu.memory for gpu in gpus) / GIB
     where = f"the GPU of {memory:.1f} GiB" if len(gpus) == 1 else f"{len(gpus)} GPUs of {memory:.1f} GiB"
-    changes = ({"tensor_parallel": 0}, {"policy_share": 0, "prm_share": 0}, {"quantization": ""}, {"quantization": "fp8"})
+    changes = (
+        {"tensor_parallel": 0},
+        {"policy_share": 0, "prm_share": 0},
+        {"quantization": ""},
+        {"quantization": "fp8"},
+    )
     todo = f"name a smaller model as {largest.parameter}, or larger or more GPUs as gpus"
     for change in changes:
         changed = {**settings, **change}
         tried = [] if changed == settings else _layouts(stages, gpus, changed, ORDER)
         if any(all(layout.gap(stage) <= 0 for stage in stages) for layout in tried):
-            todo = "set " + " and ".join(f'{name}={value if value != "" else repr("")}' for name, value in change.items())
+            todo = "set " + " and ".join(
+                f"{name}={value if value != '' else repr('')}" for name, value in change.items()
+            )
             break
     lack = "can't be split over them" if missing == float("inf") else f"{max(missing / GIB, 0.1):.1f} GiB are missing"
     return f"{named} do{'es' * (len(engines) == 1)} not fit on {where}, {lack}: {todo}"
