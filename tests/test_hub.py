@@ -1,7 +1,6 @@
 """What a user reads when the hub refuses: a small server on this machine takes its place."""
 
 import json
-import re
 import subprocess
 import sys
 import threading
@@ -139,10 +138,8 @@ def test_too_many_requests(hub, tmp_path):
 
 @pytest.mark.slow
 def test_without_an_answer_the_network_is_blamed(tmp_path):
-    lines = python(
-        ASK.format(names=["them/any"], asks="resolve, download", commit=COMMIT), tmp_path, "http://127.0.0.1:9"
-    ).splitlines()
-    assert [bool(re.search("go online|check the network", line)) for line in lines] == [True, True]
+    line = python(ASK.format(names=["them/any"], asks="resolve,", commit=COMMIT), tmp_path, "http://127.0.0.1:9")
+    assert line.startswith("prm_model='them/any' can't be reached on the hub and is not in the local cache: go online")
 
 
 @pytest.mark.slow

@@ -159,12 +159,13 @@ def _numbers(parts: Iterable[Part]) -> tuple[str, ...]:
     def total(name: str) -> float:
         return sum(part.records * part.n * getattr(part.cost, name) for part in parts)
 
-    tokens = (_short(total(name)) for name in ("decoded", "scored"))
+    tokens = (short_count(total(name)) for name in ("decoded", "scored"))
     minutes, megabytes = total("seconds") / 60, total("bytes") / 1e6
     return f"{about}{sum(part.records for part in parts):,.0f}", *tokens, f"{minutes:,.1f}", f"{megabytes:,.1f}"
 
 
-def _short(count: float) -> str:
+def short_count(count: float) -> str:
+    """Tokens, such as "12 k" or "1.5 M"; "-" for none."""
     if count >= 1e6:
         return f"{count / 1e6:,.1f} M"
     return f"{count / 1e3:,.0f} k" if count >= 1e3 else f"{count:,.0f}" if count else "-"
@@ -222,13 +223,13 @@ class Lack:
         return f"{policy.name}: {'samples' if settings['temperature'] else 'greedy solutions'}"
 
 
-async def missing(jobs: Sequence[Job]) -> list[Lack]:
-    """What each notebook would make, in their order and in that of the notebooks' calls."""
+async def missing(jobs: Sequence[Job], *, look: Callable[[Mapping], Setup] = set_up) -> list[Lack]:
+    """What each notebook would make, in their order and in that of the notebooks' calls. look: see set_up."""
     stores: dict[Path, DryStore] = {}
     found = []
     for job in jobs:
         if job.name in COLLECTS:
-            setup = set_up(job.parameters)
+            setup = look(job.parameters)
             setup.store = store = stores.setdefault(job.store, DryStore(job.store))
             before = len(store.gaps)
             await COLLECTS[job.name](setup)

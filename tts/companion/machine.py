@@ -106,13 +106,13 @@ def plan_engines(given: Mapping[str, object], gpus: Sequence[Gpu] | None = None)
         return Places()
     asked = {name: settings[name] for name in ("tensor_parallel", "quantization")}
     shares = {name: settings[name] for name in ("policy_share", "prm_share")}
-    stages = stages_of(settings | dict(given), _config_of)
+    stages = stages_of(settings | dict(given), known_or_opened)
     of = {engine.model: where for engine, where in place(stages, gpus, **asked, **shares).items()} if stages else {}
     skipped = {}
     for name in names_of(given.get("greedy_models", "")):
         if name in of or (settings["policy_server"] and name in (given["policy_model"], given.get("second_model"))):
             continue
-        baseline = Engine(name, "greedy_models", _config_of(name, "greedy_models"))
+        baseline = Engine(name, "greedy_models", known_or_opened(name, "greedy_models"))
         try:
             of[name] = place([[baseline]], gpus, **asked)[baseline]
         except InputError as error:
@@ -123,6 +123,7 @@ def plan_engines(given: Mapping[str, object], gpus: Sequence[Gpu] | None = None)
     return Places(of, skipped)
 
 
-def _config_of(model: str, parameter: str) -> Mapping[str, object]:
+def known_or_opened(model: str, parameter: str) -> Mapping[str, object]:
+    """The config of a model, from the profiles' table or else from its directory or the hub."""
     known = known_config(model)
     return known if known else open_checkpoint(model, parameter=parameter, chat=False).config
