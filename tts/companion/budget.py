@@ -161,7 +161,7 @@ def table(
         + (" (those of this machine)." if is_here else " (there is none here: as on one H100 of 80 GB)."),
         "Tokens are those of a whole run from an empty store: 510 a solution, and 11 around each of its 7.5 steps",
         "where a verifier reads it. Hours are these tokens over stated rates, not measured ones: decoding at 60 % of",
-        "an H100's bandwidth and 5 ms a step, scoring at 40 % of its speed. The floor is each token once at full speed.",
+        "an H100's bandwidth and 5 ms a step, scoring at 40 % of its speed. The floor: each token once at full speed.",
     ]
     if left_out:
         notes.append(f"With what does not fit, {sums[0] + left_out:.1f} GB would be downloaded.")
