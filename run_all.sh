@@ -159,6 +159,29 @@ find_python() {
   fail "needs Python 3.11 or 3.12 with venv and pip: install it (Debian, Ubuntu: apt install python3.11-venv; macOS: brew install python@3.11; or conda env create -f environment.yml)"
 }
 
+# What the packages for a GPU need and pip can't install: torch is built for CUDA 13, the models are in bfloat16, and
+# Triton compiles kernels when they are first used. Where the machine is named with --machine, it is only said.
+check_gpu() { # PYTHON
+  local rows row driver capability rest free compiler
+  complain() { if [ "$why" = "as asked" ]; then say "$1"; else fail "$1, or use --machine portable"; fi; }
+  rows=$(nvidia-smi --query-gpu=driver_version,compute_cap,name --format=csv,noheader 2>/dev/null) || rows=
+  while IFS= read -r row; do
+    IFS=, read -r driver capability rest <<<"$row"
+    case $driver in *[!0-9.]* | '') continue ;; esac # nvidia-smi said something else
+    [ "${driver%%.*}" -ge 580 ] ||
+      complain "the NVIDIA driver $driver is older than 580, which CUDA 13 needs (nvidia-smi): update it"
+    capability=${capability# }
+    case $capability in [0-9]*.[0-9]*) [ "${capability%%.*}" -ge 8 ] ||
+      complain "${rest# } has compute capability $capability, and bfloat16 needs 8.0: use a GPU of 2020 or later" ;; esac
+  done <<<"$rows"
+  compiler=${CC:-$(command -v gcc || command -v clang || true)}
+  [ -n "$compiler" ] || complain "there is no C compiler, and Triton needs one at run time (Debian, Ubuntu: apt install gcc)"
+  "$1" -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' ||
+    complain "$1 has no headers (Python.h), and Triton needs them at run time (Debian, Ubuntu: apt install python3-dev)"
+  free=$(df -Pk . | awk 'NR == 2 { print int($4 / 1048576) }')
+  [ "${free:-99}" -ge 15 ] || complain "$PWD has $free GiB free, and the packages need 15: free some, or move the repository"
+}
+
 set_up() {
   local base stamp log
   stamp="$(cksum <"$requirements") $PWD $machine"
@@ -167,6 +190,7 @@ set_up() {
   say "$why: $engine"
   if ! { "$python" -c "$supported" && "$python" -m pip --version; } >/dev/null 2>&1; then
     base=$(find_python)
+    [ $machine != gpu ] || check_gpu "$base"
     [ ! -e .venv ] || say "the environment in .venv does not work, making a new one"
     rm -rf .venv
     "$base" -m venv .venv || fail "$base could not make .venv (Debian, Ubuntu: apt install python3-venv)"
@@ -201,12 +225,22 @@ progress() { # of pip, on one line of the terminal
   [ ! -t 2 ] || printf '\r\033[K' >&2
 }
 
+explain() { # LOG: what pip said last, and what to do where it finds no build of torch
+  local said
+  said=$(grep -E '^ *(ERROR|error)' "$1" | tail -n 1)
+  case $said in
+    *ResolutionImpossible* | *"No matching distribution found for torch=="*)
+      said="$said: $(cat .venv/torch.txt) comes from PyTorch's own index, which can't be reached from here: allow it in the proxy, or name a mirror that has it as PIP_EXTRA_INDEX_URL" ;;
+  esac
+  printf '%s' "$said"
+}
+
 install() { # LOG PIP-OPTIONS...: into .venv, whatever a pip.conf says; most modules are never imported, so not compiled
   local log=$1
   shift
   if ! "$python" -m pip --disable-pip-version-check install --no-user --target '' --root / --prefix "$PWD/.venv" \
     --no-deps --no-compile "$@" 2>&1 | tee -a "$log" | progress; then
-    fail "pip failed: $(grep -E '^ *(ERROR|error)' "$log" | tail -n 1) (log: $log; run it again to go on)"
+    fail "pip failed: $(explain "$log") (log: $log; run it again to go on)"
   fi
 }
 

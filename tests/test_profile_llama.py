@@ -1,4 +1,4 @@
-"""The profile of the writeup's own experiment, which is not run here: names and types, and that all of it is pinned."""
+"""The profiles of large models, which are not run here: names and types, and that all of it is pinned."""
 
 import re
 from pathlib import Path
@@ -14,13 +14,23 @@ from tts.problems import load_problems
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 LLAMA = load_profile("llama")
+QWEN = load_profile("qwen")
 GREEDY = [name.strip() for name in LLAMA["greedy_models"].split(",")]
 
 
 @pytest.mark.slow  # reads every notebook
 def test_every_value_fits_a_parameter_of_some_notebook():
-    check_parameters(LLAMA)
-    assert LLAMA.keys() <= set().union(*map(read_parameters, NOTEBOOKS))
+    for profile in (LLAMA, QWEN):
+        check_parameters(profile)
+        assert profile.keys() <= set().union(*map(read_parameters, NOTEBOOKS))
+
+
+def test_the_profile_for_one_gpu_is_pinned_too_and_needs_no_licence():
+    greedy = [name.strip() for name in QWEN["greedy_models"].split(",")]
+    for name in (QWEN["problems"], QWEN["policy_model"], QWEN["second_model"], QWEN["prm_model"], *greedy):
+        assert re.fullmatch("(Qwen|HuggingFaceH4)/[^/@, ]+@[0-9a-f]{40}", name)
+    assert greedy[:2] == [QWEN["policy_model"], QWEN["second_model"]]
+    assert (QWEN["n_problems"], QWEN["n_max"]) == (100, 16)
 
 
 def test_models_and_problems_are_pinned_to_commits():

@@ -19,7 +19,8 @@ printf '%s\\n' "$*" | head -n 1 >>"$CALLS"
 env | grep -E '^(PIP_|PYTHON|HOME=)' >>"$CALLS.env"
 case "$*" in
   "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
-  *" install "*"$FAILING"*) [ -z "$FAILING" ] || { echo "ERROR: No space left on device"; exit 1; } ;;
+  *Python.h*) [ -z "${NO_HEADERS:-}" ] || exit 1 ;;
+  *" install "*"$FAILING"*) [ -z "$FAILING" ] || { echo "ERROR: ${SAYING:-No space left on device}"; exit 1; } ;;
 esac
 """
 
@@ -179,6 +180,53 @@ def test_finds_its_repository(repository, stand_in, tmp_path):
     assert done.returncode == 2
     assert done.stderr.startswith("run_all: this copy finds no repository: call the run_all.sh in it")
     assert done.stderr.count("\n") == 1
+
+
+GPUS = """#!/bin/bash
+case "$*" in -L) echo "GPU 0: one" ;; *) echo "$ROWS" ;; esac
+"""
+H100 = "580.65.06, 9.0, NVIDIA H100 80GB HBM3"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere vLLM never serves")
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ROWS": "535.1, 9.0, NVIDIA H100"}, "the NVIDIA driver 535.1 is older than 580, which CUDA 13 needs"),
+        ({"ROWS": f"{H100}\n580.65.06, 7.5, Tesla T4"}, "Tesla T4 has compute capability 7.5, and bfloat16 needs 8.0"),
+        ({"NO_HEADERS": "1"}, "/bin/python3.11 has no headers (Python.h), and Triton needs them at run time"),
+        ({"FREE": "9000000"}, " GiB free, and the packages need 15: free some, or move the repository"),
+        ({"CC": "", "NO_COMPILER": "1"}, "there is no C compiler, and Triton needs one at run time"),
+    ],
+)
+def test_a_gpu_machine_is_checked_before_anything_is_installed(repository, stand_in, changes, message):
+    (stand_in / "nvidia-smi").write_text(GPUS)
+    (stand_in / "df").write_text('#!/bin/bash\necho head; echo "/dev/a 99 1 ${FREE:-99999999} 1% /"\n')
+    (stand_in / "df").chmod(0o755)
+    changes = {"ROWS": H100, "CUDA_VISIBLE_DEVICES": "0"} | changes
+    if changes.pop("NO_COMPILER", ""):  # a PATH with all but compilers
+        for name in "bash env head tail tee grep cat cut cksum dirname uname awk rm mkdir cp wc tr".split():
+            (stand_in / name).symlink_to(shutil.which(name))
+        changes["PATH"] = str(stand_in)
+    done = run_all(repository, **changes)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("run_all: ")
+    assert message in last
+    assert last.endswith(", or use --machine portable")
+    assert calls(repository) == []
+    asked = run_all(repository, "--machine", "gpu", **changes)
+    assert asked.returncode == 0, asked.stderr
+    assert f"{message}" in asked.stderr, "said, but whoever names the machine may go on"
+
+
+def test_a_torch_that_can_not_be_found_is_explained(repository, stand_in):
+    for saying in ("No matching distribution found for torch==9", "ResolutionImpossible: for help visit a page"):
+        done = run_all(repository, "--machine", "cpu", FAILING="torch.txt", SAYING=saying)
+        assert done.returncode == 1
+        last = done.stderr.splitlines()[-1]
+        assert last.startswith(f"run_all: pip failed: ERROR: {saying}: torch==")
+        assert "comes from PyTorch's own index, which can't be reached from here" in last
 
 
 def test_failed_set_up_is_one_line_and_a_rerun_goes_on(repository, stand_in):

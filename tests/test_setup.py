@@ -1,10 +1,12 @@
 """What set_up refuses before it opens a model, and what it knows of the models that it opens."""
 
+import asyncio
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from fakes import ScriptedPolicy, ScriptedScorer, by_hash, dice
 from toys import ROOT
 
 from tts.analysis.cost import size_of
@@ -76,6 +78,45 @@ def test_what_verifiers_are_compared_on():
         assert setup.compared["problems"] == setup.problems[:found]
         assert setup.compared["seeds"] == {5: given["n_max"]}
         assert setup.compared["search_n_max"] == given["verifier_n_max"]
+
+
+def test_samples_of_baselines_are_scored_after_the_baseline_is_closed():
+    """Of those that are no policy of the notebook; so a large one and the verifier need not fit beside each other."""
+    events = []
+
+    class Named:
+        provenance, prompt_settings = {"engine": "script"}, {}
+
+        async def close(self):
+            events.append(f"{self.name} closes")
+
+    class Baseline(Named, ScriptedPolicy):
+        def __init__(self, name, **_):
+            super().__init__(dice("a\n\n", "\\boxed{1}$"))
+            self.name = self.fingerprint = name
+
+        async def sample(self, *arguments, **settings):
+            events.append(f"{self.name} samples")
+            return await super().sample(*arguments, **settings)
+
+    class Verifier(Named, ScriptedScorer):
+        def __init__(self, name, **_):
+            super().__init__(by_hash)
+            self.name = self.fingerprint = name
+
+        async def score(self, *arguments, **settings):
+            events.append(f"{self.name} scores")
+            return await super().score(*arguments, **settings)
+
+    given = load_profile("default") | {"n_problems": 10}
+    setup = set_up(given, open_policy=Baseline, open_prm=Verifier)
+    tables = asyncio.run(setup.samples_of_baselines(2))
+    assert {name: len(table) for name, table in tables.items()} == {"policy-m": 20, "policy-l": 20}
+    assert all(table.scores.map(len).gt(0).all() for table in tables.values())
+    order = list(dict.fromkeys(events))
+    assert order.index("policy-m closes") < order.index("prm scores")
+    assert order[0] == "policy-m samples"
+    assert events[-1] == "prm closes"
 
 
 @pytest.mark.slow  # reads every notebook

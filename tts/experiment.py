@@ -34,13 +34,21 @@ def seeds_to(n_max: int, *, seed: int, n_seeds: int, seeds_n_max: int) -> dict[i
 
 
 async def greedy_baselines(
-    problems: Sequence[Problem], policies: Sequence[Policy], store: Store, *, max_tokens: int, concurrency: int = 64
+    problems: Sequence[Problem],
+    policies: Sequence[Policy],
+    store: Store,
+    *,
+    max_tokens: int,
+    concurrency: int = 64,
+    patience: float = collect.PATIENCE,
 ) -> dict[str, pd.DataFrame]:
     """Graded greedy solutions of each policy by its name, one row a problem. Closes the policies."""
     greedy = Sampling(temperature=0.0, max_tokens=max_tokens)
     graded = {}
     for policy in policies:
-        drawn = await collect.sample(problems, policy, store, n=1, sampling=greedy, concurrency=concurrency)
+        drawn = await collect.sample(
+            problems, policy, store, n=1, sampling=greedy, concurrency=concurrency, patience=patience
+        )
         graded[policy.name] = grade(drawn, problems)
         await policy.close()
     return graded
@@ -55,14 +63,15 @@ async def samples_of(
     seeds: Mapping[int, int],
     sampling: Sampling = Sampling(),
     concurrency: int = 64,
+    patience: float = collect.PATIENCE,
 ) -> list[pd.DataFrame]:
     """Independent samples, graded and, with a PRM, scored: one table a seed, with as many samples as seeds says."""
-    tables = []
+    tables, limits = [], {"concurrency": concurrency, "patience": patience}
     for seed, n in seeds.items():
         of_seed = replace(sampling, seed=seed)
-        drawn = await collect.sample(problems, policy, store, n=n, sampling=of_seed, concurrency=concurrency)
+        drawn = await collect.sample(problems, policy, store, n=n, sampling=of_seed, **limits)
         if prm is not None:
-            drawn = await collect.score(problems, drawn, prm, store, concurrency=concurrency)
+            drawn = await collect.score(problems, drawn, prm, store, **limits)
         tables.append(grade(drawn, problems))
     return tables
 
@@ -78,11 +87,13 @@ async def searches_of(
     seeds: Mapping[int, int],
     sampling: Sampling = Sampling(),
     concurrency: int = 64,
+    patience: float = collect.PATIENCE,
 ) -> list[list[Search | None]]:
     """The searches at budget n: one list a seed that goes so far, the first seed first; in it one search a problem."""
+    limits = {"concurrency": concurrency, "patience": patience}
     return [
         await collect.search(
-            problems, strategy, policy, prm, store, n=n, sampling=replace(sampling, seed=seed), concurrency=concurrency
+            problems, strategy, policy, prm, store, n=n, sampling=replace(sampling, seed=seed), **limits
         )
         for seed, n_max in seeds.items()
         if n <= n_max
@@ -210,6 +221,7 @@ async def sweep(
     search_n_max: int = 0,
     sampling: Sampling = Sampling(),
     concurrency: int = 64,
+    patience: float = collect.PATIENCE,
 ) -> Sweep:
     """Make what is not stored yet, and return all of it. Closes policy and PRM.
 
@@ -221,7 +233,7 @@ async def sweep(
     """
     check_counts(0, n_difficulty=n_difficulty, search_n_max=search_n_max)
     first_seed, n_max = next(iter(seeds.items()))
-    drawing = {"sampling": sampling, "concurrency": concurrency}
+    drawing = {"sampling": sampling, "concurrency": concurrency, "patience": patience}
     drawn = {**seeds, first_seed: n_max + n_difficulty}
     first, *others = await samples_of(problems, policy, prm, store, seeds=drawn, **drawing)
     made = Sweep(

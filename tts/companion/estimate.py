@@ -29,8 +29,6 @@ from tts.analysis.grading import by_problem
 from tts.companion.parameters import widths_of
 from tts.companion.plan import Job
 from tts.companion.setup import Setup, set_up
-from tts.experiment import samples_of
-from tts.models.open import open_policy
 from tts.results import collect
 from tts.results.collect import DryStore, Gap
 from tts.results.store import Record, settings_hash
@@ -94,12 +92,7 @@ async def _larger_models(setup: Setup) -> None:
     await setup.sweep()
     await setup.sweep(policy=setup.second_policy, seeds={given["seed"]: given["second_n_max"]})
     await setup.greedy()
-    names = [name.strip() for name in given["greedy_models"].split(",") if name.strip()]
-    few = {given["seed"]: min(given["n_max"], given["second_n_max"], 8)}
-    for name in names:
-        if name not in (given["policy_model"], given["second_model"]):
-            policy = open_policy(name, engine=given["greedy_engine"], system_prompt=given["system_prompt"])
-            await samples_of(setup.problems, policy, setup.prm, setup.store, seeds=few, **setup.drawing)
+    await setup.samples_of_baselines(min(given["n_max"], given["second_n_max"], 8))
 
 
 COLLECTS: dict[str, Callable[[Setup], Awaitable[None]]] = {
@@ -166,12 +159,13 @@ def _numbers(parts: Iterable[Part]) -> tuple[str, ...]:
     def total(name: str) -> float:
         return sum(part.records * part.n * getattr(part.cost, name) for part in parts)
 
-    tokens = (_short(total(name)) for name in ("decoded", "scored"))
+    tokens = (short_count(total(name)) for name in ("decoded", "scored"))
     minutes, megabytes = total("seconds") / 60, total("bytes") / 1e6
     return f"{about}{sum(part.records for part in parts):,.0f}", *tokens, f"{minutes:,.1f}", f"{megabytes:,.1f}"
 
 
-def _short(count: float) -> str:
+def short_count(count: float) -> str:
+    """Tokens, such as "12 k" or "1.5 M"; "-" for none."""
     if count >= 1e6:
         return f"{count / 1e6:,.1f} M"
     return f"{count / 1e3:,.0f} k" if count >= 1e3 else f"{count:,.0f}" if count else "-"
@@ -229,13 +223,13 @@ class Lack:
         return f"{policy.name}: {'samples' if settings['temperature'] else 'greedy solutions'}"
 
 
-async def missing(jobs: Sequence[Job]) -> list[Lack]:
-    """What each notebook would make, in their order and in that of the notebooks' calls."""
+async def missing(jobs: Sequence[Job], *, look: Callable[[Mapping], Setup] = set_up) -> list[Lack]:
+    """What each notebook would make, in their order and in that of the notebooks' calls. look: see set_up."""
     stores: dict[Path, DryStore] = {}
     found = []
     for job in jobs:
         if job.name in COLLECTS:
-            setup = set_up(job.parameters)
+            setup = look(job.parameters)
             setup.store = store = stores.setdefault(job.store, DryStore(job.store))
             before = len(store.gaps)
             await COLLECTS[job.name](setup)

@@ -20,6 +20,20 @@ PARTS = ("n_max", "n_seeds", "seeds_n_max", "second_n_max", "other_widths", "ver
 # Names that parameters had before: profiles and --set may still use them.
 OLD_NAMES = {"width": "beam_width", "weaker_prm": "other_prms"}
 
+# Settings of the machine, not of the experiment: no results depend on them, so no notebook lists them. A profile, --set
+# or a line that a reader adds to a parameters cell gives those that shall differ.
+MACHINE: Parameters = {
+    "gpus": "auto",  # those that CUDA_VISIBLE_DEVICES leaves; or numbers as nvidia-smi has them, such as "0, 1"
+    "policy_share": 0.0,  # of a GPU's memory for a policy beside a verifier; 0: planned (tts.models.plan)
+    "prm_share": 0.0,  # the same for a verifier
+    "tensor_parallel": 0,  # GPUs that share a model's tensors; 0: planned
+    "quantization": "",  # "fp8" for all engines, "none"; "": fp8 for a verifier that does not fit otherwise
+    "policy_server": "",  # URLs of vLLM servers that have the policy already; "": engines on this machine
+    "prm_server": "",  # the same for the verifier
+    "max_in_flight": 0,  # requests at once; 0: four times what the engine decodes at once
+    "patience": 1800.0,  # seconds without progress after which a problem counts as failed
+}
+
 _ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -65,11 +79,12 @@ def fits(value: object, expected: str) -> bool:
 
 
 def check_parameters(parameters: Mapping[str, object]) -> None:
-    """Raise InputError where a notebook's variable (of its `globals()`) has another type than in the default profile.
+    """Raise InputError where a notebook's variable (of its `globals()`) has another type than in the default profile,
+    or a setting of MACHINE another type than its default.
 
     Other names are ignored. The functions that use a parameter check its range.
     """
-    for name, default in load_profile("default").items():
+    for name, default in (load_profile("default") | MACHINE).items():
         if name in parameters and not fits(parameters[name], type_name(default)):
             found, wanted = type_name(parameters[name]), type_name(default)
             raise InputError(f"{name} = {parameters[name]!r} has type {found}: its type is {wanted}, as in {default!r}")
@@ -89,6 +104,8 @@ def figures_folder(parameters: Mapping[str, object], *, profiles: Path | None = 
 def figures_subfolder(parameters: Mapping[str, object], *, profiles: Path | None = None) -> str:
     """The part of figures_folder below the base: empty, full or local."""
     default = load_profile("default", folder=profiles)
+    if parameters.get("quantization") == "fp8":  # the one setting of the machine that moves numbers
+        return "local"
     ours = {name: parameters[name] for name in default if name in parameters}
     if all(value == default[name] for name, value in ours.items()):
         return ""

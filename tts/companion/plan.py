@@ -10,7 +10,16 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tts.companion.parameters import OLD_NAMES, Parameters, figures_subfolder, fits, load_profile, store_folder
+from tts.companion.parameters import (
+    MACHINE,
+    OLD_NAMES,
+    Parameters,
+    figures_subfolder,
+    fits,
+    load_profile,
+    store_folder,
+    type_name,
+)
 from tts.errors import InputError
 
 
@@ -117,7 +126,8 @@ def plan(*, profile: str, only: str = "", changes: Sequence[str] = ()) -> list[J
         cell = {name: parameter.value for name, parameter in cells[source].items()}
         # In the default profile the cell decides, so that a reader's edit of it takes effect.
         wanted = ({} if profile == "default" else profiled) | asked
-        injected = {name: value for name, value in wanted.items() if name in cell and cell[name] != value}
+        committed = MACHINE | cell  # papermill injects what a cell doesn't have, too
+        injected = {name: value for name, value in wanted.items() if committed.get(name, value) != value}
         figures = build / "figures" / source.stem
         jobs.append(Job(source, cell, injected, built=build / source.name, figures=figures))
     return jobs
@@ -130,7 +140,7 @@ def _read_changes(changes: Sequence[str], names: Container[str]) -> Parameters:
         if not re.match("[^=]+=", change):
             raise InputError(f"--set {change}: give name=value, such as n_max=128")
     asked = _current_names("--set", dict(change.split("=", 1) for change in changes), names)
-    known = load_profile("default") if asked else {}
+    known = load_profile("default") | MACHINE if asked else {}
     for name, value in asked.items():
         try:
             asked[name] = value if isinstance(known.get(name), str) else yaml.safe_load(value)
@@ -155,6 +165,8 @@ def _check_profile(where: str, changes: Mapping[str, object], cells: Mapping[Pat
     known = load_profile("default")
     for name, value in changes.items():
         having = [cell[name] for cell in cells.values() if name in cell]
+        if not having and name in MACHINE:
+            having = [Parameter(name, type_name(MACHINE[name]), MACHINE[name], "a setting of the machine")]
         for parameter in having:
             _check_type(parameter, value, where=where)
         if not having and (where != "profile default" or name not in known):

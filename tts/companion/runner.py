@@ -68,9 +68,10 @@ def main(argv: list[str] | None = None) -> int:
         jobs = plan(profile=options.profile, only=options.only, changes=options.set)
         with environment(root):
             if options.estimate:
-                from tts.companion.estimate import estimate  # loads what notebooks load
+                from tts.companion.budget import budget, is_large  # load what notebooks load
+                from tts.companion.estimate import estimate
 
-                print(estimate(jobs))
+                print((budget if any(map(is_large, jobs)) else estimate)(jobs))
                 return 0
             forecast = Forecast(jobs, at_once=options.jobs)
             run_notebooks(jobs, at_once=options.jobs, left=forecast.left)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,10 +14,12 @@ from tts import answers, experiment
 from tts.analysis.cost import size_of
 from tts.analysis.curves import powers_of_four, powers_of_two
 from tts.companion.ledger import Rival
-from tts.companion.parameters import check_parameters, figures_folder, load_profile, prms_of, store_folder
+from tts.companion.machine import names_of, plan_engines
+from tts.companion.parameters import MACHINE, check_parameters, figures_folder, load_profile, prms_of, store_folder
 from tts.errors import InputError, check_counts
 from tts.experiment import Sweep, seeds_to
 from tts.models.open import open_policy, open_prm
+from tts.models.plan import Gpu
 from tts.plots.style import style
 from tts.policy import Policy, Sampling
 from tts.prm import StepScorer
@@ -65,7 +67,11 @@ class Setup:
     @property
     def drawing(self) -> dict[str, object]:
         """The arguments that everything that samples takes."""
-        return {"sampling": self.sampling, "concurrency": self.parameters["concurrency"]}
+        return {
+            "sampling": self.sampling,
+            "concurrency": self.parameters["concurrency"],
+            "patience": self.parameters["patience"],
+        }
 
     def bind(self, strategy: Strategy, **changes: object) -> Strategy:
         """A strategy with this notebook's settings (beam_width, depth, ...), or changes of them."""
@@ -123,10 +129,32 @@ class Setup:
 
     async def greedy(self) -> dict[str, pd.DataFrame]:
         """Graded greedy solutions of the baselines by name, one row a problem."""
-        concurrency = self.parameters["concurrency"]
         return await experiment.greedy_baselines(
-            self.problems, self.baselines, self.store, max_tokens=self.sampling.max_tokens, concurrency=concurrency
+            self.problems,
+            self.baselines,
+            self.store,
+            max_tokens=self.sampling.max_tokens,
+            concurrency=self.parameters["concurrency"],
+            patience=self.parameters["patience"],
         )
+
+    async def samples_of_baselines(self, n: int) -> dict[str, pd.DataFrame]:
+        """n scored samples a problem of each baseline that is no policy of this notebook, by its name; one seed.
+
+        Those that don't fit on this machine are left out. Each is closed before the verifier reads its samples.
+        """
+        tables = {}
+        policies = {one.fingerprint for one in (self.policy, self.second_policy) if one}
+        seeds = {self.sampling.seed: n}
+        for policy in self.baselines:
+            if policy.fingerprint not in policies:
+                await experiment.samples_of(self.problems, policy, None, self.store, seeds=seeds, **self.drawing)
+                await policy.close()
+                [tables[policy.name]] = await experiment.samples_of(
+                    self.problems, policy, self.prm, self.store, seeds=seeds, **self.drawing
+                )
+        await self.prm.close()
+        return tables
 
     async def sweep(
         self,
@@ -173,16 +201,28 @@ class Setup:
         return {prm.name: await self.sweep(prm=prm, **self.compared) for prm in (self.prm, *self.other_prms)}
 
 
-def set_up(parameters: Mapping[str, object]) -> Setup:
+def set_up(
+    parameters: Mapping[str, object],
+    *,
+    open_policy: Callable[..., Policy] = open_policy,
+    open_prm: Callable[..., StepScorer] = open_prm,
+    load_problems: Callable[..., list[Problem]] = load_problems,
+    gpus: Sequence[Gpu] | None = None,
+) -> Setup:
     """Check a notebook's variables (its `globals()`), find what they name and use the project's style for figures.
 
+    A profile's settings of the machine (tts.companion.parameters.MACHINE) are among the variables. The functions that
+    open models and problems can be replaced, and gpus named that are not there: to look at a run without its models.
     Raises InputError, one line, for what is wrong with them, before a model is loaded.
     """
     check_parameters(parameters)
-    given = {name: parameters[name] for name in load_profile("default") if name in parameters}
+    known = load_profile("default") | MACHINE
+    given = MACHINE | {name: parameters[name] for name in known if name in parameters}
     counts = "n_max second_n_max n_difficulty probe beam_width depth concurrency verifier_problems".split()
     check_counts(**{name: given[name] for name in counts if name in given})
-    check_counts(0, lookahead=given.get("lookahead", 0))
+    check_counts(0, lookahead=given.get("lookahead", 0), max_in_flight=given["max_in_flight"])
+    if not given["patience"] > 0:
+        raise InputError(f"patience is {given['patience']}: give the seconds without progress that a problem may take")
     if "reduction" in given:
         reduce_scores([1.0], given["reduction"])
     sampling = Sampling(given["temperature"], given["top_p"], given["max_tokens"], given["seed"])
@@ -198,12 +238,22 @@ def set_up(parameters: Mapping[str, object]) -> Setup:
     least = 10 if {"probe", "second_model"} & set(given) else 5 if "n_difficulty" in given else 1
     if len(problems) < least:
         raise InputError(f"n_problems: {len(problems)} problems are too few for quintiles here: give at least {least}")
-    scoring = {"engine": given.get("prm_engine"), "problems": problems}
-    others = prms_of(given["prm_model"], given["other_prms"])[1:] if "other_prms" in given else []
-    prompted = {"system_prompt": given["system_prompt"]}
-    names = [name.strip() for name in given.get("greedy_models", "").split(",") if name.strip()]
     if given.get("second_model") == given["policy_model"]:
         raise InputError(f"second_model is {given['second_model']}: give another policy than policy_model")
+    places = plan_engines(given, gpus)
+
+    def policy(name: str, parameter: str, *, engine: str) -> Policy:
+        served = _served(given, "policy_server") if parameter != "greedy_models" else {}
+        placed = places.arguments(name) | served
+        return open_policy(name, parameter=parameter, engine=engine, system_prompt=given["system_prompt"], **placed)
+
+    def prm(name: str, parameter: str) -> StepScorer:
+        served = _served(given, "prm_server") if parameter == "prm_model" else {}
+        placed = places.arguments(name) | served
+        return open_prm(name, parameter=parameter, engine=given["prm_engine"], problems=problems, **placed)
+
+    others = prms_of(given["prm_model"], given["other_prms"])[1:] if "other_prms" in given else []
+    baselines = [name for name in names_of(given.get("greedy_models", "")) if name not in places.skipped]
     store = Store(store_folder(given["store"]))
     found = Setup(
         parameters=given,
@@ -214,15 +264,13 @@ def set_up(parameters: Mapping[str, object]) -> Setup:
         seeds=seeds,
         ns=powers_of_two(n_max),
         budgets=budgets,
-        policy=open_policy(given["policy_model"], engine=given["engine"], **prompted),
-        second_policy=open_policy(given["second_model"], parameter="second_model", engine=given["engine"], **prompted)
+        policy=policy(given["policy_model"], "policy_model", engine=given["engine"]),
+        second_policy=policy(given["second_model"], "second_model", engine=given["engine"])
         if given.get("second_model")
         else None,
-        prm=open_prm(given["prm_model"], **scoring) if "prm_model" in given else None,
-        other_prms=[open_prm(name, parameter="other_prms", **scoring) for name in others],
-        baselines=[
-            open_policy(name, parameter="greedy_models", engine=given["greedy_engine"], **prompted) for name in names
-        ],
+        prm=prm(given["prm_model"], "prm_model") if "prm_model" in given else None,
+        other_prms=[prm(name, "other_prms") for name in others],
+        baselines=[policy(name, "greedy_models", engine=given["greedy_engine"]) for name in baselines],
     )
     if "probe" in given and not given["probe"] < budgets[0]:
         raise InputError(f"probe is {given['probe']}: it must be below the smallest budget, {budgets[0]}")
@@ -231,3 +279,9 @@ def set_up(parameters: Mapping[str, object]) -> Setup:
     answers.remember(KeptKeys(store))
     style()
     return found
+
+
+def _served(given: Mapping[str, object], name: str) -> dict[str, object]:
+    """The arguments of open_policy or open_prm for a model behind URLs (the parameter called name)."""
+    arguments = {"server": given[name], "max_in_flight": given["max_in_flight"]}
+    return {argument: value for argument, value in arguments.items() if value}

@@ -59,15 +59,9 @@ def count_size(config: Mapping[str, object]) -> Size:
     """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
-    from transformers import AutoConfig, AutoModelForCausalLM
 
+    model = meta_model(config)
     try:
-        with torch.device("meta"):  # shapes only: nothing is allocated, nothing computed
-            model = AutoModelForCausalLM.from_config(
-                AutoConfig.for_model(**config),
-                attn_implementation="eager",  # the counter doesn't see the fused one
-                dtype=torch.float32,  # any other would be the default of all threads meanwhile
-            )
         with torch.no_grad(), FlopCounterMode(display=False) as counted:
             model(torch.zeros(1, 1, dtype=torch.long, device="meta"))
     except Exception as error:  # architectures fail in many ways, and no run may end because FLOPs are unknown
@@ -84,3 +78,23 @@ def count_size(config: Mapping[str, object]) -> Size:
     size = Size(sum(matrix.numel() for matrix in matrices), head.weight.numel(), attention=0)
     # The rest of the FLOPs of a token that sees only itself is its attention.
     return replace(size, attention=(counted.get_total_flops() - size.flops(1, logits=1)) // 4)
+
+
+def meta_model(config: Mapping[str, object]):
+    """The model that transformers builds for a config.json, as shapes alone: nothing is allocated.
+
+    Raises InputError for an architecture that transformers does not have as a causal language model.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(
+                AutoConfig.for_model(**config),
+                attn_implementation="eager",  # the FLOP counter doesn't see the fused one
+                dtype=torch.float32,  # any other would be the default of all threads meanwhile
+            )
+    except Exception as error:  # architectures fail in many ways
+        kind = config.get("model_type")
+        raise InputError(f"the shape of model_type {kind!r} is unknown: {first_line(error)}") from None

@@ -28,12 +28,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import msgspec
 
 from tts.errors import InputError
+from tts.models.plan import USABLE
 
 PROTOCOL = 2  # part of a host's key, so a client never meets a host with another protocol
 _pack, _unpack = msgspec.msgpack.encode, msgspec.msgpack.decode
@@ -315,6 +316,54 @@ def stop_hosts(*, grace: float = 10.0) -> int:
         while time.monotonic() < end and any(is_locked(spec_file.with_suffix(".lock")) for spec_file, _ in hosts):
             time.sleep(0.05)
     return len(hosts)
+
+
+@contextlib.asynccontextmanager
+async def a_start(*, on_gpu: bool) -> AsyncIterator[None]:
+    """One host at a time starts on this machine's GPUs: two would take each other's memory for their own."""
+    if not on_gpu:
+        yield
+        return
+    with (runtime_directory() / "start.lock").open("a") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                await asyncio.sleep(0.1)
+        yield
+
+
+async def make_room(spec: dict) -> None:
+    """End the hosts without a client on the GPUs of spec, if its share does not fit beside them."""
+    beside, taken = [], _share(spec)
+    for spec_file, pid in running_hosts():
+        other = json.loads(spec_file.read_text())
+        if other != spec and _share(other) and _overlap(spec["devices"], other["devices"]):
+            beside.append((spec_file, pid))
+            taken += _share(other)
+    if not _share(spec) or taken <= USABLE + 0.001:
+        return
+    ended = []
+    for spec_file, pid in beside:
+        with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError):  # it starts or ends
+            state = await asyncio.wait_for(_ask_status(spec_file.with_suffix(".sock")), timeout=5)
+            if not state["clients"]:
+                os.kill(pid, signal.SIGTERM)
+                ended.append(spec_file.with_suffix(".lock"))
+    end = time.monotonic() + 30  # vLLM says what is missing if one takes longer
+    while any(map(is_locked, ended)) and time.monotonic() < end:
+        await asyncio.sleep(0.1)
+
+
+def _share(spec: dict) -> float:
+    """The share of its GPUs that a host takes; 0 on a CPU."""
+    return spec["settings"].get("gpu_memory_utilization", 0.0)
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Whether two lists of GPUs, as CUDA_VISIBLE_DEVICES has them, name one in common; "" names all."""
+    return not (one and other) or bool(set(one.split(",")) & set(other.split(",")))
 
 
 async def _ask_status(socket: Path) -> dict:

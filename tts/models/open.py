@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tts.errors import InputError, check_counts
-from tts.models.checkpoint import open_checkpoint
+from tts.models.checkpoint import Checkpoint, open_checkpoint
 from tts.models.exact import EXACT, ExactScorer
 from tts.models.formats import TokenHead, find_format
 from tts.models.transformers_policy import TransformersPolicy
@@ -36,6 +36,8 @@ def open_policy(
     max_context: int = 0,
     max_num_seqs: int = 0,
     gpu_memory_utilization: float = 0.9,
+    devices: Sequence[str] = (),
+    quantization: str = "",
 ) -> Policy:
     """A policy by name. The model is checked but not loaded: the engine starts at the first sample().
 
@@ -51,9 +53,12 @@ def open_policy(
     max_context             tokens of prompt and completion; 0 for the model's own limit, 4,096 at most
     max_num_seqs            requests decoded at once; 0 for the engine's own number
     gpu_memory_utilization  the share of the GPU's memory that vLLM takes
+    devices                 the GPUs that vLLM runs on, by nvidia-smi's numbers; several share the model's tensors.
+                            Empty for the first one
+    quantization            "fp8" for weights of 8 bits (vLLM), "" for the model's own
     Raises InputError if anything is wrong with these, before a model is loaded.
     """
-    _check_settings(dtype, gpu_memory_utilization)
+    _check_settings(dtype, gpu_memory_utilization, quantization)
     check_counts(0, max_num_seqs=max_num_seqs)
     chosen, _ = choose_engine(engine)
     checkpoint = open_checkpoint(model, parameter=parameter, revision=revision, max_context=max_context, name=name)
@@ -63,9 +68,15 @@ def open_policy(
         raise InputError("dtype='float64' is for engine='transformers' alone: choose float32, or that engine")
     if chosen == "vllm":
         client = VllmClient(
-            checkpoint, dtype=dtype, max_num_seqs=max_num_seqs, gpu_memory_utilization=gpu_memory_utilization
+            checkpoint,
+            dtype=dtype,
+            max_num_seqs=max_num_seqs,
+            gpu_memory_utilization=gpu_memory_utilization,
+            devices=devices,
+            quantization=quantization,
         )
         return VllmPolicy(checkpoint, system_prompt=system_prompt, client=client)
+    _check_unquantized(quantization, checkpoint)
     return TransformersPolicy(checkpoint, system_prompt=system_prompt, dtype=dtype, max_num_seqs=max_num_seqs)
 
 
@@ -83,6 +94,8 @@ def open_prm(
     batch_tokens: int = 0,
     prefix_cache: bool = True,
     gpu_memory_utilization: float = 0.45,
+    devices: Sequence[str] = (),
+    quantization: str = "",
 ) -> StepScorer:
     """A step scorer by name. The model is checked but not loaded: the engine starts at the first score().
 
@@ -102,9 +115,12 @@ def open_prm(
     batch_tokens  tokens of a batch with its padding (transformers); 0 for the engine's own number
     prefix_cache  keep what was computed for partial solutions, so that the next step costs only its own tokens
     gpu_memory_utilization  the share of the GPU's memory that vLLM takes, in addition to the policy's share
+    devices       the GPUs that vLLM runs on, by nvidia-smi's numbers; several share the model's tensors. Empty for the
+                  first one
+    quantization  "fp8" for weights of 8 bits (vLLM), "" for the model's own
     Raises InputError if anything is wrong with these, before a model is loaded.
     """
-    _check_settings(dtype, gpu_memory_utilization)
+    _check_settings(dtype, gpu_memory_utilization, quantization)
     check_counts(0, batch_tokens=batch_tokens)
     if model == EXACT:
         return ExactScorer(name=name, parameter=parameter, problems=problems)
@@ -126,9 +142,12 @@ def open_prm(
             dtype=dtype,
             max_num_seqs=0,
             gpu_memory_utilization=gpu_memory_utilization,
+            devices=devices,
+            quantization=quantization,
             prefix_cache=prefix_cache,
         )
         return VllmScorer(checkpoint, prm_format, client=client, check_policy=not named)
+    _check_unquantized(quantization, checkpoint)
     return TransformersScorer(
         checkpoint,
         prm_format,
@@ -139,11 +158,20 @@ def open_prm(
     )
 
 
-def _check_settings(dtype: str, gpu_memory_utilization: float) -> None:
+def _check_settings(dtype: str, gpu_memory_utilization: float, quantization: str) -> None:
     if dtype not in DTYPES:
         raise InputError(f"dtype={dtype!r} is unknown: choose one of {', '.join(DTYPES)}")
     if not 0 < gpu_memory_utilization <= 1:
         raise InputError(f"gpu_memory_utilization={gpu_memory_utilization}: give a share above 0, at most 1")
+    if quantization not in ("", "fp8"):
+        raise InputError(f'quantization={quantization!r} is unknown: give "fp8", or "" for the model\'s own precision')
+
+
+def _check_unquantized(quantization: str, checkpoint: Checkpoint) -> None:
+    if quantization:
+        raise InputError(
+            f"{checkpoint.label}: quantization={quantization!r} is for engine='vllm' alone: leave one of them out"
+        )
 
 
 def choose_engine(engine: str) -> tuple[str, str]:

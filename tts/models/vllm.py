@@ -18,8 +18,8 @@ from pathlib import Path
 
 from tts.errors import EngineError
 from tts.models.checkpoint import Checkpoint
-from tts.models.config import read_setting
-from tts.models.host import PROTOCOL, Outbox, read_frame, runtime_directory
+from tts.models.host import PROTOCOL, Outbox, a_start, make_room, read_frame, runtime_directory
+from tts.models.plan import token_bytes
 from tts.models.sampling import ModelPolicy
 from tts.policy import Sampling
 
@@ -74,6 +74,8 @@ class VllmClient:
         dtype: str,
         max_num_seqs: int,
         gpu_memory_utilization: float,
+        devices: Sequence[str] = (),
+        quantization: str = "",
         prefix_cache: bool = True,
     ) -> None:
         self.checkpoint = checkpoint
@@ -81,12 +83,14 @@ class VllmClient:
         self._dtype = ("auto" if self._gpu else "float32") if dtype == "auto" else dtype
         self._max_num_seqs = max_num_seqs or 256
         self._gpu_memory_utilization = gpu_memory_utilization
+        self._devices = tuple(devices)
+        self._quantization = quantization
         self._prefix_cache = prefix_cache
         self._link: Link | None = None
         self._opening: asyncio.Task | None = None
         self.provenance = {
             "device": "gpu" if self._gpu else "cpu",
-            "dtype": self._dtype,
+            "dtype": quantization or self._dtype,
             "version": importlib.metadata.version(package),
         }
 
@@ -135,6 +139,10 @@ class VllmClient:
         }
         if self._gpu:
             settings["gpu_memory_utilization"] = self._gpu_memory_utilization
+            if self._quantization:
+                settings["quantization"] = self._quantization
+            if len(self._devices) > 1:
+                settings["tensor_parallel_size"] = len(self._devices)
         else:
             settings |= {
                 # Chunked prefill is off, because a seeded request that it splits kills vLLM 0.32 on the CPU.
@@ -151,7 +159,7 @@ class VllmClient:
             "settings": settings,
             "versions": versions,
             "python": sys.executable,
-            "devices": os.environ.get("CUDA_VISIBLE_DEVICES", "") if self._gpu else "",
+            "devices": (",".join(self._devices) or os.environ.get("CUDA_VISIBLE_DEVICES", "")) if self._gpu else "",
         }
 
     def _environment(self) -> dict[str, str]:
@@ -161,6 +169,9 @@ class VllmClient:
             "VLLM_LOGGING_LEVEL": "WARNING",
             "TOKENIZERS_PARALLELISM": "false",
         }
+        if self._devices:
+            # The devices are numbered as nvidia-smi does it, which is not CUDA's own order.
+            environment |= {"CUDA_VISIBLE_DEVICES": ",".join(self._devices), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
         if not self._gpu:
             threads = 1 if self.checkpoint.is_small else len(os.sched_getaffinity(0))
             environment |= {
@@ -176,11 +187,9 @@ def _cache_bytes(checkpoint: Checkpoint, sequences: int) -> int:
 
     With too little room vLLM postpones requests and computes them again: this takes time but changes no result.
     """
-    names = ("num_hidden_layers", "num_attention_heads", "num_key_value_heads", "hidden_size", "head_dim")
-    layers, heads, groups, width, size = (read_setting(checkpoint.config, name) for name in names)
-    if not (layers and heads and (size or width)):
+    per_token = token_bytes(checkpoint.config, number=4)
+    if not per_token:
         return 1 << 30  # another kind of model
-    per_token = 2 * 4 * layers * (groups or heads) * (size or width // heads)
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     wanted = min(per_token * checkpoint.context * sequences // 2, memory // 16, 2 << 30)
     return max(wanted, 2 * per_token * checkpoint.context, 128 << 20)
@@ -263,16 +272,18 @@ async def connect(spec: dict, environment: dict[str, str]) -> Link:
             return Link(reader, writer, f"see {log}")
         except (OSError, asyncio.IncompleteReadError):
             pass
-        started = _start_host(spec, environment, base)
-        if started or (not announced and time.monotonic() - began > 1):
-            verb = "starting" if started else "waiting for"
-            _say(f"{verb} vLLM for {spec['name']} (about 15 s, more for large models; log: {log})")
-            announced = True
-        if started:
-            while started.poll() is None and not base.with_suffix(".sock").exists():
-                await asyncio.sleep(0.1)
-            if started.poll() is not None:
-                raise EngineError(f"vLLM for {spec['name']} did not start ({_reason(base)}): see {log}")
+        async with a_start(on_gpu="gpu_memory_utilization" in spec["settings"]):
+            await make_room(spec)
+            started = _start_host(spec, environment, base)
+            if started or (not announced and time.monotonic() - began > 1):
+                verb = "starting" if started else "waiting for"
+                _say(f"{verb} vLLM for {spec['name']} (about 15 s, more for large models; log: {log})")
+                announced = True
+            if started:
+                while started.poll() is None and not base.with_suffix(".sock").exists():
+                    await asyncio.sleep(0.1)
+                if started.poll() is not None:
+                    raise EngineError(f"vLLM for {spec['name']} did not start ({_reason(base)}): see {log}")
         await asyncio.sleep(0.1)
 
 
