@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tts.errors import InputError, check_counts
-from tts.models.checkpoint import open_checkpoint
+from tts.models.checkpoint import LONGEST_PRM, open_checkpoint
+from tts.models.engines import PATIENCE, Engines
 from tts.models.exact import EXACT, ExactScorer
 from tts.models.formats import TokenHead, find_format
+from tts.models.server import Server, split_urls
 from tts.models.transformers_policy import TransformersPolicy
 from tts.models.transformers_scorer import TransformersScorer
 from tts.models.vllm import VllmClient, VllmPolicy, vllm_package
@@ -36,6 +38,9 @@ def open_policy(
     max_context: int = 0,
     max_num_seqs: int = 0,
     gpu_memory_utilization: float = 0.9,
+    server: str = "",
+    max_in_flight: int = 0,
+    patience: float = PATIENCE,
 ) -> Policy:
     """A policy by name. The model is checked but not loaded: the engine starts at the first sample().
 
@@ -51,21 +56,30 @@ def open_policy(
     max_context             tokens of prompt and completion; 0 for the model's own limit, 4,096 at most
     max_num_seqs            requests decoded at once; 0 for the engine's own number
     gpu_memory_utilization  the share of the GPU's memory that vLLM takes
+    server                  URLs of vLLM's own servers with this model, one a replica, with commas between
+                            (docs/servers.md); "" for an engine on this machine. They are asked at the first sample()
+    max_in_flight           requests at vLLM at once, a replica, the others wait in order; 0 for 1,024
+    patience                seconds without an answer and without a token from vLLM after which a request goes to
+                            another replica, or fails. Starting the engine is not counted
     Raises InputError if anything is wrong with these, before a model is loaded.
     """
-    _check_settings(dtype, gpu_memory_utilization)
+    _check_settings(dtype, gpu_memory_utilization, max_in_flight, patience)
     check_counts(0, max_num_seqs=max_num_seqs)
-    chosen, _ = choose_engine(engine)
+    urls = _urls(server, "policy_server", engine)
+    chosen = "vllm" if urls else choose_engine(engine)[0]
     checkpoint = open_checkpoint(model, parameter=parameter, revision=revision, max_context=max_context, name=name)
-    if engine == "auto" and checkpoint.is_small and not has_gpu():
+    if engine == "auto" and checkpoint.is_small and not has_gpu() and not urls:
         chosen = "transformers"
     if dtype == "float64" and chosen == "vllm":
         raise InputError("dtype='float64' is for engine='transformers' alone: choose float32, or that engine")
     if chosen == "vllm":
-        client = VllmClient(
-            checkpoint, dtype=dtype, max_num_seqs=max_num_seqs, gpu_memory_utilization=gpu_memory_utilization
-        )
-        return VllmPolicy(checkpoint, system_prompt=system_prompt, client=client)
+        replicas = [Server(url, checkpoint, parameter="policy_server") for url in urls] or [
+            VllmClient(
+                checkpoint, dtype=dtype, max_num_seqs=max_num_seqs, gpu_memory_utilization=gpu_memory_utilization
+            )
+        ]
+        engines = Engines(replicas, max_in_flight=max_in_flight or 4 * max_num_seqs, patience=patience)
+        return VllmPolicy(checkpoint, system_prompt=system_prompt, engines=engines)
     return TransformersPolicy(checkpoint, system_prompt=system_prompt, dtype=dtype, max_num_seqs=max_num_seqs)
 
 
@@ -83,6 +97,9 @@ def open_prm(
     batch_tokens: int = 0,
     prefix_cache: bool = True,
     gpu_memory_utilization: float = 0.45,
+    server: str = "",
+    max_in_flight: int = 0,
+    patience: float = PATIENCE,
 ) -> StepScorer:
     """A step scorer by name. The model is checked but not loaded: the engine starts at the first score().
 
@@ -98,37 +115,50 @@ def open_prm(
                   faster, and for formats that vLLM can't read; otherwise see choose_engine
     revision      of a hub id that names none; it is pinned to its current commit
     dtype         "auto" (float32 on a CPU, the weights' own type on a GPU), or one of DTYPES
-    max_context   tokens of problem and solution; 0 for the model's own limit, 4,096 at most
+    max_context   tokens of problem and solution; 0 for the model's own limit, 8,192 at most: a format adds tokens to
+                  each step
     batch_tokens  tokens of a batch with its padding (transformers); 0 for the engine's own number
     prefix_cache  keep what was computed for partial solutions, so that the next step costs only its own tokens
     gpu_memory_utilization  the share of the GPU's memory that vLLM takes, in addition to the policy's share
+    server, max_in_flight, patience  as in open_policy
     Raises InputError if anything is wrong with these, before a model is loaded.
     """
-    _check_settings(dtype, gpu_memory_utilization)
+    _check_settings(dtype, gpu_memory_utilization, max_in_flight, patience)
     check_counts(0, batch_tokens=batch_tokens)
     if model == EXACT:
         return ExactScorer(name=name, parameter=parameter, problems=problems)
-    chosen, _ = choose_engine(engine)
+    urls = _urls(server, "prm_server", engine)
+    chosen = "vllm" if urls else choose_engine(engine)[0]
     checkpoint = open_checkpoint(
-        model, parameter=parameter, revision=revision, max_context=max_context, name=name, chat=False
+        model,
+        parameter=parameter,
+        revision=revision,
+        max_context=max_context,
+        longest=LONGEST_PRM,
+        name=name,
+        chat=False,
     )
     prm_format = find_format(checkpoint, format)
     named = format != "auto" or "prm_format" in checkpoint.config  # a format that is named is not checked
     reads_tokens = isinstance(prm_format.head, TokenHead)
-    if engine == "auto" and (checkpoint.is_small or not reads_tokens or dtype == "float64"):
+    if engine == "auto" and not urls and (checkpoint.is_small or not reads_tokens or dtype == "float64"):
         chosen = "transformers"
     if chosen == "vllm":
         if not reads_tokens or dtype == "float64":
             what = "dtype='float64'" if reads_tokens else f"format {prm_format.name}"
             raise InputError(f"{what} is for engine='transformers' alone: choose that engine for {checkpoint.name}")
-        client = VllmClient(
-            checkpoint,
-            dtype=dtype,
-            max_num_seqs=0,
-            gpu_memory_utilization=gpu_memory_utilization,
-            prefix_cache=prefix_cache,
-        )
-        return VllmScorer(checkpoint, prm_format, client=client, check_policy=not named)
+        replicas = [Server(url, checkpoint, parameter="prm_server") for url in urls] or [
+            VllmClient(
+                checkpoint,
+                dtype=dtype,
+                max_num_seqs=0,
+                gpu_memory_utilization=gpu_memory_utilization,
+                prefix_cache=prefix_cache,
+                scores=True,
+            )
+        ]
+        engines = Engines(replicas, max_in_flight=max_in_flight, patience=patience)
+        return VllmScorer(checkpoint, prm_format, engines=engines, check_policy=not named)
     return TransformersScorer(
         checkpoint,
         prm_format,
@@ -139,7 +169,18 @@ def open_prm(
     )
 
 
-def _check_settings(dtype: str, gpu_memory_utilization: float) -> None:
+def _urls(server: str, parameter: str, engine: str) -> list[str]:
+    """The URLs of a parameter. Raises InputError if they can't be used."""
+    urls = split_urls(server, parameter=parameter)
+    if urls and engine == "transformers":
+        raise InputError(f"{parameter} names vLLM's servers and engine='transformers': leave one of them out")
+    return urls
+
+
+def _check_settings(dtype: str, gpu_memory_utilization: float, max_in_flight: int, patience: float) -> None:
+    check_counts(0, max_in_flight=max_in_flight)
+    if not patience > 0:
+        raise InputError(f"patience={patience}: give seconds, more than 0")
     if dtype not in DTYPES:
         raise InputError(f"dtype={dtype!r} is unknown: choose one of {', '.join(DTYPES)}")
     if not 0 < gpu_memory_utilization <= 1:
