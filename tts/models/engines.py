@@ -13,7 +13,6 @@ A replica that ended is left out, for half a second at first, up to half a minut
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sys
 import time
 from collections import deque
@@ -63,7 +62,7 @@ class Replica(Protocol):
         """The answer to a request of a kind in tts.models.host.REQUESTS. Raises Lost, or EngineError if refused."""
 
     async def mark(self) -> object:
-        """Something that changes whenever the engine has decoded or read a token."""
+        """Something that changes whenever the engine has decoded or read a token; None where it can't be had."""
 
     async def close(self) -> None:
         """Close the connection. The next open() opens another."""
@@ -234,10 +233,7 @@ class _Watched:
             await asyncio.sleep(min(patience / 5, 10.0))
             now = time.monotonic()
             if self.progress == seen:
-                new = None
-                with contextlib.suppress(EngineError):
-                    async with asyncio.timeout(10):
-                        new = await self.engine.mark()
+                new = await self.engine.mark()
                 if new == mark:
                     if now - since >= patience:
                         for limit in self._waiting:

@@ -7,13 +7,13 @@ import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from tts.errors import InputError, check_counts
-from tts.models.checkpoint import LONGEST_PRM, open_checkpoint
-from tts.models.engines import PATIENCE, Engines
+from tts.models.checkpoint import LONGEST_PRM, Checkpoint, open_checkpoint
+from tts.models.engines import PATIENCE, Engines, Replica
 from tts.models.exact import EXACT, ExactScorer
 from tts.models.formats import TokenHead, find_format
-from tts.models.server import Server, split_urls
 from tts.models.transformers_policy import TransformersPolicy
 from tts.models.transformers_scorer import TransformersScorer
 from tts.models.vllm import VllmClient, VllmPolicy, vllm_package
@@ -65,7 +65,7 @@ def open_policy(
     """
     _check_settings(dtype, gpu_memory_utilization, max_in_flight, patience)
     check_counts(0, max_num_seqs=max_num_seqs)
-    urls = _urls(server, "policy_server", engine)
+    urls = _split_urls(server, "policy_server", engine)
     chosen = "vllm" if urls else choose_engine(engine)[0]
     checkpoint = open_checkpoint(model, parameter=parameter, revision=revision, max_context=max_context, name=name)
     if engine == "auto" and checkpoint.is_small and not has_gpu() and not urls:
@@ -73,7 +73,7 @@ def open_policy(
     if dtype == "float64" and chosen == "vllm":
         raise InputError("dtype='float64' is for engine='transformers' alone: choose float32, or that engine")
     if chosen == "vllm":
-        replicas = [Server(url, checkpoint, parameter="policy_server") for url in urls] or [
+        replicas = _servers(urls, checkpoint, "policy_server") or [
             VllmClient(
                 checkpoint, dtype=dtype, max_num_seqs=max_num_seqs, gpu_memory_utilization=gpu_memory_utilization
             )
@@ -127,7 +127,7 @@ def open_prm(
     check_counts(0, batch_tokens=batch_tokens)
     if model == EXACT:
         return ExactScorer(name=name, parameter=parameter, problems=problems)
-    urls = _urls(server, "prm_server", engine)
+    urls = _split_urls(server, "prm_server", engine)
     chosen = "vllm" if urls else choose_engine(engine)[0]
     checkpoint = open_checkpoint(
         model,
@@ -147,7 +147,7 @@ def open_prm(
         if not reads_tokens or dtype == "float64":
             what = "dtype='float64'" if reads_tokens else f"format {prm_format.name}"
             raise InputError(f"{what} is for engine='transformers' alone: choose that engine for {checkpoint.name}")
-        replicas = [Server(url, checkpoint, parameter="prm_server") for url in urls] or [
+        replicas = _servers(urls, checkpoint, "prm_server") or [
             VllmClient(
                 checkpoint,
                 dtype=dtype,
@@ -169,12 +169,29 @@ def open_prm(
     )
 
 
-def _urls(server: str, parameter: str, engine: str) -> list[str]:
-    """The URLs of a parameter. Raises InputError if they can't be used."""
-    urls = split_urls(server, parameter=parameter)
+def _split_urls(server: str, parameter: str, engine: str) -> list[str]:
+    """The URLs of a parameter, with commas between. Raises InputError for one that is none or stands twice."""
+    urls = [url.strip().rstrip("/") for url in server.split(",") if url.strip()]
+    for url in urls:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.path or parts.query:
+            raise InputError(
+                f"{parameter}: {url!r} is no server: give URLs such as http://node1:8000, with commas between"
+            )
+    if len(set(urls)) < len(urls):
+        raise InputError(f"{parameter}: {max(urls, key=urls.count)} stands there twice: name each replica once")
     if urls and engine == "transformers":
-        raise InputError(f"{parameter} names vLLM's servers and engine='transformers': leave one of them out")
+        raise InputError(f"{parameter} names vLLM's servers, but engine='transformers': leave one of them out")
     return urls
+
+
+def _servers(urls: Sequence[str], checkpoint: Checkpoint, parameter: str) -> list[Replica]:
+    """The servers at these URLs."""
+    if not urls:
+        return []
+    from tts.models.server import Server  # its HTTP client takes half a second to import
+
+    return [Server(url, checkpoint, parameter=parameter) for url in urls]
 
 
 def _check_settings(dtype: str, gpu_memory_utilization: float, max_in_flight: int, patience: float) -> None:

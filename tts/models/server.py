@@ -10,7 +10,6 @@ import os
 import resource
 from collections.abc import Sequence
 from pathlib import PurePath
-from urllib.parse import urlsplit
 
 import aiohttp
 import msgspec
@@ -57,20 +56,6 @@ class _Answer(msgspec.Struct):
 _encode, _decode = msgspec.json.encode, msgspec.json.Decoder(_Answer).decode
 
 
-def split_urls(urls: str, *, parameter: str) -> list[str]:
-    """The URLs of a parameter, with commas between. Raises InputError for one that is none, or stands twice."""
-    found = [url.strip().rstrip("/") for url in urls.split(",") if url.strip()]
-    for url in found:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.path:
-            raise InputError(
-                f"{parameter}: {url!r} is no server: give URLs such as http://node1:8000, with commas between"
-            )
-    if len(set(found)) < len(found):
-        raise InputError(f"{parameter}: {max(found, key=found.count)} stands there twice: name each replica once")
-    return found
-
-
 class Server:
     """One of vLLM's own servers, as a Replica (tts.models.engines).
 
@@ -105,7 +90,11 @@ class Server:
             return
         if self._checking is None or self._checking.done() or self._checking.get_loop() is not loop:
             self._checking = loop.create_task(self._check())
-        await asyncio.shield(self._checking)
+        try:
+            await asyncio.shield(self._checking)
+        except InputError:
+            await self.close()
+            raise
 
     async def _check(self) -> None:
         """Ask what it serves, and its version."""
@@ -204,8 +193,11 @@ class Server:
         return Failed(f"{self.label} {what}")
 
     async def mark(self) -> object:
-        """See Replica.mark. None where the server keeps no count."""
-        lines = (await self._get("/metrics")).decode().splitlines()
+        """See Replica.mark. None where the server doesn't say."""
+        try:
+            lines = (await self._get("/metrics")).decode().splitlines()
+        except (EngineError, InputError):
+            return None
         return tuple(line.rsplit(" ", 1)[1] for line in lines if line.startswith(COUNTERS)) or None
 
     async def close(self) -> None:
