@@ -51,6 +51,21 @@ def test_both_engines_give_the_same_scores(both, name):
         assert step_by_step(open_it(both, format=name), steps) == pytest.approx(theirs, abs=TOLERANCE)
 
 
+def test_a_head_with_classes_gives_the_same_scores(tmp_path):
+    """Qwen2.5-Math-PRM: a pooling model for vLLM, one request a solution, with its prefix from the cache."""
+    folder = prm_models.qwen(tmp_path / "qwen", width=64)
+    expected = scored(open_it(folder, "transformers"), *SOLUTIONS)
+    scorer = open_it(folder)
+    for ours, theirs in zip(scored(scorer, *SOLUTIONS), expected, strict=True):
+        assert ours == pytest.approx(theirs, abs=TOLERANCE)
+    again = open_it(folder)
+    for steps, theirs in zip(SOLUTIONS, expected, strict=True):
+        assert step_by_step(again, steps) == pytest.approx(theirs, abs=TOLERANCE)
+    assert again.counts["cached"] > 0
+    whole = open_it(folder)  # whose every block is in the cache, without the logits that belong to it
+    assert scored(whole, *SOLUTIONS) == [pytest.approx(one, abs=TOLERANCE) for one in expected]
+
+
 def test_a_plain_policy_is_refused_at_the_first_score(both):
     scorer = open_it(both, format="rlhflow")
     scorer._check_policy = True  # as where the format was not named

@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 
+import prm_models
 import pytest
 from fake_server import TOKENS, FakeServer, running, until
 
@@ -221,6 +222,11 @@ def test_settings_that_do_not_fit(settings, message):
     for opened, model in ((open_policy, "policy-xs"), (open_prm, "prm")):
         with pytest.raises(InputError, match=message):
             opened(model, **settings)
+
+
+def test_a_head_with_classes_is_not_for_servers(tmp_path):
+    with pytest.raises(InputError, match=r"^prm_server: format qwen2.5-math-prm is not read through servers"):
+        open_prm(str(prm_models.qwen(tmp_path / "qwen")), server="http://a:1")
 
 
 def test_a_problem_stays_with_its_replica():

@@ -66,7 +66,7 @@ def servers(tmp_path_factory):
 
 
 def wait_for(url, process):
-    end = time.monotonic() + 600
+    end = time.monotonic() + 3600
     while True:
         with suppress(OSError), urllib.request.urlopen(f"{url}/health", timeout=5):
             return

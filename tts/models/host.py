@@ -9,7 +9,7 @@ an engine process of its own: it starts three times faster (one import instead o
 between processes. If vLLM dies, the host dies with it and nothing else does.
 
 Messages are msgpack arrays behind a 4-byte length; a frame carries all messages of one tick of the event loop:
-    client to host   [id, kind, argument…]     kinds: "sample", "score", "abort", "status"
+    client to host   [id, kind, argument…]     kinds: "sample", "score", "classify", "abort", "status"
     host to client   [id, error or null, result]; with the id BEAT the number of steps so far, while they go on
 A host ends when no client has been connected for TTS_ENGINE_IDLE seconds (60), on SIGTERM, or when vLLM fails. Whoever
 starts or runs a host holds a lock on its lock file: a free lock means that no host is running.
@@ -130,9 +130,8 @@ class Engine(threading.Thread):
                 continue
             try:
                 prompt, params = REQUESTS[kind][0](*arguments)
-                self._engine.add_request(
-                    request_id, {"type": "token", "prompt_token_ids": prompt}, _sampling_params(params)
-                )
+                params = _pooling_params(params) if kind == "classify" else _sampling_params(params)
+                self._engine.add_request(request_id, {"type": "token", "prompt_token_ids": prompt}, params)
             except Exception as error:  # only this request is wrong
                 done.append((request_id, f"{type(error).__name__}: {error}", None))
                 break
@@ -146,9 +145,12 @@ class Engine(threading.Thread):
 
 
 def _start_vllm(settings: dict):
+    from vllm.config import PoolerConfig
     from vllm.engine.arg_utils import EngineArgs
     from vllm.v1.engine.llm_engine import LLMEngine
 
+    if pooler := settings.get("pooler_config"):
+        settings = settings | {"pooler_config": PoolerConfig(**pooler)}
     return LLMEngine.from_engine_args(EngineArgs(**settings))
 
 
@@ -156,6 +158,12 @@ def _sampling_params(params: dict):
     from vllm.sampling_params import RequestOutputKind, SamplingParams
 
     return SamplingParams(**params, flat_logprobs=True, output_kind=RequestOutputKind.FINAL_ONLY, skip_clone=True)
+
+
+def _pooling_params(params: dict):
+    from vllm.pooling_params import PoolingParams
+
+    return PoolingParams(task="token_classify", use_activation=False, **params)
 
 
 def sample_params(prefix, seed, temperature, top_p, max_tokens, stop, stop_ids) -> tuple[list[int], dict]:
@@ -187,6 +195,11 @@ def score_params(prefix, good, bad) -> tuple[list[int], dict]:
     }
 
 
+def classify_params(ids, use_cache) -> tuple[list[int], dict]:
+    """(token ids, PoolingParams as a dict) of a "classify" request: logits of all tokens that no cache has."""
+    return ids, {"skip_reading_prefix_cache": not use_cache}  # vLLM's default is to skip
+
+
 def _sample_result(output) -> list:
     completion = output.outputs[0]
     return [list(completion.token_ids), list(completion.logprobs.logprobs), output.num_cached_tokens or 0]
@@ -197,8 +210,16 @@ def _score_result(output) -> list:
     return [dict(zip(values.token_ids, values.logprobs, strict=True)), output.num_cached_tokens or 0]
 
 
-# kind -> (from the arguments to (prompt ids, SamplingParams), from vLLM's finished output to the result)
-REQUESTS = {"sample": (sample_params, _sample_result), "score": (score_params, _score_result)}
+def _classify_result(output) -> list:
+    return [output.outputs.data.tolist(), output.num_cached_tokens]
+
+
+# kind -> (from the arguments to (prompt ids, vLLM's parameters), from vLLM's finished output to the result)
+REQUESTS = {
+    "sample": (sample_params, _sample_result),
+    "score": (score_params, _score_result),
+    "classify": (classify_params, _classify_result),
+}
 
 
 class Host:

@@ -13,7 +13,7 @@ from tts.errors import InputError, check_counts
 from tts.models.checkpoint import LONGEST_PRM, Checkpoint, open_checkpoint
 from tts.models.engines import PATIENCE, Engines, Replica
 from tts.models.exact import EXACT, ExactScorer
-from tts.models.formats import TokenHead, find_format
+from tts.models.formats import find_format
 from tts.models.transformers_policy import TransformersPolicy
 from tts.models.transformers_scorer import TransformersScorer
 from tts.models.vllm import VllmClient, VllmPolicy, vllm_package
@@ -140,13 +140,16 @@ def open_prm(
     )
     prm_format = find_format(checkpoint, format)
     named = format != "auto" or "prm_format" in checkpoint.config  # a format that is named is not checked
-    reads_tokens = isinstance(prm_format.head, TokenHead)
-    if engine == "auto" and not urls and (checkpoint.is_small or not reads_tokens or dtype == "float64"):
+    if engine == "auto" and not urls and (checkpoint.is_small or prm_format.head == "value" or dtype == "float64"):
         chosen = "transformers"
     if chosen == "vllm":
-        if not reads_tokens or dtype == "float64":
-            what = "dtype='float64'" if reads_tokens else f"format {prm_format.name}"
+        if prm_format.head == "value" or dtype == "float64":
+            what = f"format {prm_format.name}" if prm_format.head == "value" else "dtype='float64'"
             raise InputError(f"{what} is for engine='transformers' alone: choose that engine for {checkpoint.name}")
+        if urls and prm_format.head == "classes":
+            raise InputError(
+                f"prm_server: format {prm_format.name} is not read through servers: leave prm_server empty"
+            )
         replicas = _servers(urls, checkpoint, "prm_server") or [
             VllmClient(
                 checkpoint,
@@ -155,6 +158,7 @@ def open_prm(
                 gpu_memory_utilization=gpu_memory_utilization,
                 prefix_cache=prefix_cache,
                 scores=True,
+                classes=prm_format.head == "classes",
             )
         ]
         engines = Engines(replicas, max_in_flight=max_in_flight, patience=patience)

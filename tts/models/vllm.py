@@ -97,6 +97,7 @@ class VllmClient:
         gpu_memory_utilization: float,
         prefix_cache: bool = True,
         scores: bool = False,  # whether it reads solutions, and decodes only their scores
+        classes: bool = False,  # whether these come from a head with classes
     ) -> None:
         self.checkpoint = checkpoint
         package, self._gpu = vllm_package()
@@ -104,7 +105,7 @@ class VllmClient:
         self._max_num_seqs = max_num_seqs or 256
         self._gpu_memory_utilization = gpu_memory_utilization
         self._prefix_cache = prefix_cache
-        self._scores = scores
+        self._scores, self._classes = scores, classes
         self._link: Link | None = None
         self._opening: asyncio.Task | None = None
         self.label = f"vLLM for {checkpoint.name}"
@@ -160,7 +161,9 @@ class VllmClient:
             "skip_mm_profiling": True,
             "seed": 0,
         }
-        if self._scores:
+        if self._classes:
+            settings |= {"runner": "pooling", "pooler_config": {"tok_pooling_type": "ALL"}}
+        elif self._scores:
             settings["hf_overrides"] = {"head_dtype": "float32"}  # a score is a difference of two logits
         if self._gpu:
             settings["gpu_memory_utilization"] = self._gpu_memory_utilization
