@@ -1,4 +1,4 @@
-"""The host and its clients, with a stand-in for vLLM in a real process: one that ends, goes on for long, won't start."""
+"""The host and its clients, with a stand-in for vLLM in a real process: it ends, takes long, or won't start."""
 
 from __future__ import annotations
 
