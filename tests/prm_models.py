@@ -125,12 +125,14 @@ def math_shepherd(folder: Path, *, chat: str | None = None, **config) -> Path:
     return causal(folder, made, answers=(vocabulary["▁+"], vocabulary["▁-"]), chat=chat, **config)
 
 
-def beside(folder: Path, made: Tokenizer, architecture: str, head: dict[str, tuple[int, ...]]) -> Path:
+def beside(
+    folder: Path, made: Tokenizer, architecture: str, head: dict[str, tuple[int, ...]], *, width: int = WIDTH
+) -> Path:
     """A random Qwen2 with an output head of its own, saved as the hub's models with code of their own are."""
     torch.manual_seed(0)
     config = Qwen2Config(
         vocab_size=made.get_vocab_size(),
-        hidden_size=WIDTH,
+        hidden_size=width,
         intermediate_size=48,
         num_hidden_layers=2,
         num_attention_heads=2,
@@ -151,18 +153,18 @@ def beside(folder: Path, made: Tokenizer, architecture: str, head: dict[str, tup
     return folder
 
 
-def qwen(folder: Path, *, special: bool = False) -> Path:
+def qwen(folder: Path, *, special: bool = False, width: int = WIDTH) -> Path:
     """A random Qwen2.5-Math-PRM; "<extra_0>" is a special token or an ordinary added one."""
     made = tokenizer()
     made.add_special_tokens(["<|system|>"])
     (made.add_special_tokens if special else made.add_tokens)(["<extra_0>"])
     head = {
-        "score.0.weight": (WIDTH, WIDTH),
-        "score.0.bias": (WIDTH,),
-        "score.2.weight": (2, WIDTH),
+        "score.0.weight": (width, width),
+        "score.0.bias": (width,),
+        "score.2.weight": (2, width),
         "score.2.bias": (2,),
     }
-    beside(folder, made, "Qwen2ForProcessRewardModel", head)
+    beside(folder, made, "Qwen2ForProcessRewardModel", head, width=width)
     (folder / "chat_template.jinja").write_text(CHAT)
     return folder
 

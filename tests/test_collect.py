@@ -389,7 +389,7 @@ def test_a_request_that_hangs_again_is_a_failure_that_a_rerun_mends(tmp_path):
     samples = sample(Hanging(100), tmp_path, patience=0.2)
     failed = samples[samples.finish == "failed"]
     assert set(failed.problem) == {"p2"}
-    assert failed.error.str.contains("no result after 0.2 s").all()
+    assert failed.error.str.contains("no progress for 0.2 s").all()
     assert sample(Scripted(), tmp_path).equals(sample(Scripted(), tmp_path / "b"))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 import tempfile
 
 import prm_models
@@ -49,6 +51,21 @@ def test_both_engines_give_the_same_scores(both, name):
         assert step_by_step(open_it(both, format=name), steps) == pytest.approx(theirs, abs=TOLERANCE)
 
 
+def test_a_head_with_classes_gives_the_same_scores(tmp_path):
+    """Qwen2.5-Math-PRM: a pooling model for vLLM, one request a solution, with its prefix from the cache."""
+    folder = prm_models.qwen(tmp_path / "qwen", width=64)
+    expected = scored(open_it(folder, "transformers"), *SOLUTIONS)
+    scorer = open_it(folder)
+    for ours, theirs in zip(scored(scorer, *SOLUTIONS), expected, strict=True):
+        assert ours == pytest.approx(theirs, abs=TOLERANCE)
+    again = open_it(folder)
+    for steps, theirs in zip(SOLUTIONS, expected, strict=True):
+        assert step_by_step(again, steps) == pytest.approx(theirs, abs=TOLERANCE)
+    assert again.counts["cached"] > 0
+    whole = open_it(folder)  # whose every block is in the cache, without the logits that belong to it
+    assert scored(whole, *SOLUTIONS) == [pytest.approx(one, abs=TOLERANCE) for one in expected]
+
+
 def test_a_plain_policy_is_refused_at_the_first_score(both):
     scorer = open_it(both, format="rlhflow")
     scorer._check_policy = True  # as where the format was not named
@@ -70,3 +87,30 @@ def test_formats_with_a_head_of_their_own_are_for_transformers(tmp_path):
     assert open_it(folder, "auto").provenance["engine"] == "transformers"
     with pytest.raises(InputError, match="float64"):
         open_it(prm_models.rlhflow(tmp_path / "other"), dtype="float64")
+
+
+BLOCK = 32  # tokens, on a CPU
+
+
+def test_whole_solutions_are_read_once_with_a_small_cache_and_256_in_flight(both, monkeypatch):
+    """Each step reads its own tokens and those behind the last whole block before it; 1.1 times that, all in all."""
+    monkeypatch.setattr("tts.models.vllm._cache_bytes", lambda *_: 4 << 20)  # 4,096 tokens; 256 solutions have 40,000
+    rng = random.Random(1)
+    steps = [f"{rng.randrange(100)} + {rng.randrange(100)} = {rng.randrange(100)}" for _ in range(40)]
+    solutions = {(f"What is {i % 16} + 3?", tuple(rng.sample(steps, 5))) for i in range(256)}
+    prm = open_it(both, format="rlhflow")
+
+    async def run():
+        await asyncio.gather(*(prm.score(problem, one) for problem, one in solutions))
+        await prm.close()
+
+    asyncio.run(run())
+    least, beginnings = 0, set()
+    for problem, one in solutions:
+        layout = prm.format.layout(problem, [step.strip() for step in one])
+        shared = prm._shared_tokens(problem, layout) if problem in beginnings else 0
+        beginnings.add(problem)
+        for before, position in zip((shared, *(p + 1 for p in layout.positions)), layout.positions, strict=False):
+            least += position + 1 - before // BLOCK * BLOCK
+    assert sum(len(prm.format.layout(*one).ids) for one in solutions) > 30_000, "far more than the cache holds"
+    assert prm.counts["scored"] <= 1.1 * least

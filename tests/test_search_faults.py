@@ -111,7 +111,7 @@ def errors(folder):
 
 
 FAULTS = [("policy", "raises"), ("policy", "hangs"), ("policy", "is empty"), ("scorer", "raises"), ("scorer", "hangs")]
-REASONS = {"raises": "out of memory", "hangs": "no result after 1 s", "is empty": "stopped without a token"}
+REASONS = {"raises": "out of memory", "hangs": "no progress for 1 s", "is empty": "stopped without a token"}
 
 
 def broken(engine, fault):
@@ -144,7 +144,7 @@ def test_a_problem_that_fails_again_is_named_and_the_next_run_makes_it(tmp_path,
 @pytest.mark.parametrize("engine", ["policy", "scorer"])
 def test_an_engine_that_hangs_for_all_stops_the_run_with_one_line(tmp_path, engine):
     fault = Fault("hangs", times=ALWAYS, problems=PROBLEMS)
-    with pytest.raises(EngineError, match=r"^the first 3 problems failed \(no result after 0\.3 s: .*a rerun resumes$"):
+    with pytest.raises(EngineError, match=r"^the first 3 problems failed \(no progress for 0\.3 s: .*a rerun resumes$"):
         search(tmp_path, **broken(engine, fault), patience=0.3, concurrency=3)
     assert search(tmp_path) == search(tmp_path / "undisturbed")
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 EMBEDDED = Path(__file__).parent.parent / "tiny" / "models"  # these models are known by their folders' names
 DATE = "26 Jul 2024"  # "today" for every chat template; it is the date that Llama 3's templates fall back to
 LONGEST = 4096  # tokens of context unless max_context asks for more; solutions of MATH are shorter
+LONGEST_PRM = 8192  # of a PRM: RLHFlow's format adds 11 tokens to each step
 MARKS = tuple(chr(0xE000 + i) * 3 for i in range(3))  # private-use characters, to mark a place in a template
 
 
@@ -296,12 +297,14 @@ def open_checkpoint(
     parameter: str = "policy_model",
     revision: str = "main",
     max_context: int = 0,
+    longest: int = LONGEST,
     name: str = "",
     chat: bool = True,
 ) -> Checkpoint:
     """Find and check a model: the short name of an embedded one, a directory, or a hub id. Loads no weights.
 
-    A hub id may name its revision (a commit, branch or tag): "owner/name@revision".
+    A hub id may name its revision (a commit, branch or tag): "owner/name@revision". longest: tokens of context unless
+    max_context says something else.
     Raises InputError for a directory without config, tokenizer, weights or, with chat=True, chat template, and for a
     hub id that does not exist or can't be reached.
     """
@@ -340,7 +343,7 @@ def open_checkpoint(
         name=name or (hub[0].split("/")[-1] if hub else here.resolve().name),
         path=here.resolve(),
         fingerprint=fingerprint or hash_directory(here.resolve()),
-        context=max_context or min(limit or LONGEST, LONGEST),
+        context=max_context or min(limit or longest, longest),
         hub=hub,
         parameter=parameter,
         config=config,

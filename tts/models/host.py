@@ -9,8 +9,8 @@ an engine process of its own: it starts three times faster (one import instead o
 between processes. If vLLM dies, the host dies with it and nothing else does.
 
 Messages are msgpack arrays behind a 4-byte length; a frame carries all messages of one tick of the event loop:
-    client to host   [id, kind, argument…]     kinds: "sample", "score", "abort", "status"
-    host to client   [id, error or null, result]
+    client to host   [id, kind, argument…]     kinds: "sample", "score", "classify", "abort", "status"
+    host to client   [id, error or null, result]; with the id BEAT the number of steps so far, while they go on
 A host ends when no client has been connected for TTS_ENGINE_IDLE seconds (60), on SIGTERM, or when vLLM fails. Whoever
 starts or runs a host holds a lock on its lock file: a free lock means that no host is running.
 """
@@ -36,7 +36,8 @@ import msgspec
 from tts.errors import InputError
 from tts.models.plan import USABLE
 
-PROTOCOL = 2  # part of a host's key, so a client never meets a host with another protocol
+PROTOCOL = 3  # part of a host's key, so a client never meets a host with another protocol
+GREETING, BEAT = -1, -2  # the ids of what answers no request
 _pack, _unpack = msgspec.msgpack.encode, msgspec.msgpack.decode
 
 
@@ -104,7 +105,7 @@ class Engine(threading.Thread):
         self._inbox: queue.SimpleQueue = queue.SimpleQueue()
         self._deliver = deliver  # called in this thread with a list of (request id, error or None, result)
         self._engine = _start_vllm(settings)
-        self.served = 0
+        self.served = self.steps = 0
 
     def put(self, request_id: str, kind: str, arguments: list) -> None:
         """Queue a request, or the "abort" of one. Any thread may call this."""
@@ -130,6 +131,7 @@ class Engine(threading.Thread):
                 continue
             try:
                 prompt, params = REQUESTS[kind][0](*arguments)
+                params = _pooling_params(params) if kind == "classify" else _sampling_params(params)
                 self._engine.add_request(request_id, {"type": "token", "prompt_token_ids": prompt}, params)
             except Exception as error:  # only this request is wrong
                 done.append((request_id, f"{type(error).__name__}: {error}", None))
@@ -137,36 +139,66 @@ class Engine(threading.Thread):
         for output in self._engine.step() if self._engine.has_unfinished_requests() else ():
             if output.finished:
                 done.append((output.request_id, None, output))
+        self.steps += 1
         if done:
             self.served += len(done)
             self._deliver(done)
 
 
 def _start_vllm(settings: dict):
+    from vllm.config import PoolerConfig
     from vllm.engine.arg_utils import EngineArgs
     from vllm.v1.engine.llm_engine import LLMEngine
 
+    if pooler := settings.get("pooler_config"):
+        settings = settings | {"pooler_config": PoolerConfig(**pooler)}
     return LLMEngine.from_engine_args(EngineArgs(**settings))
 
 
-def _sample_request(prefix, seed, temperature, top_p, max_tokens, stop, stop_ids):
+def _sampling_params(params: dict):
     from vllm.sampling_params import RequestOutputKind, SamplingParams
 
-    return prefix, SamplingParams(
-        seed=seed if temperature else None,
-        temperature=temperature,
-        top_p=top_p,
-        max_tokens=max_tokens,
-        ignore_eos=True,  # the ends of the turn are among stop_ids
-        stop_token_ids=stop_ids,
-        stop=stop,
-        include_stop_str_in_output=True,
-        detokenize=stop is not None,
-        logprobs=0,  # the sampled token's own, before temperature and top_p
-        flat_logprobs=True,
-        output_kind=RequestOutputKind.FINAL_ONLY,
-        skip_clone=True,
-    )
+    return SamplingParams(**params, flat_logprobs=True, output_kind=RequestOutputKind.FINAL_ONLY, skip_clone=True)
+
+
+def _pooling_params(params: dict):
+    from vllm.pooling_params import PoolingParams
+
+    return PoolingParams(task="token_classify", use_activation=False, **params)
+
+
+def sample_params(prefix, seed, temperature, top_p, max_tokens, stop, stop_ids) -> tuple[list[int], dict]:
+    """(prompt ids, vLLM's SamplingParams as a dict) of a "sample" request."""
+    return prefix, {
+        "seed": seed if temperature else None,
+        "temperature": temperature,
+        "top_p": top_p,
+        "max_tokens": max_tokens,
+        "ignore_eos": True,  # the ends of the turn are among stop_ids
+        "stop_token_ids": stop_ids,
+        "stop": stop,
+        "include_stop_str_in_output": True,
+        "detokenize": stop is not None,
+        "logprobs": 0,  # the sampled token's own, before temperature and top_p
+    }
+
+
+def score_params(prefix, good, bad) -> tuple[list[int], dict]:
+    """As sample_params, of a "score" request: the log-probabilities of two answers as the next token."""
+    answers = [good, bad, bad]  # a server returns as many values as are asked for, the sampled token's first
+    return prefix, {
+        "temperature": 0.0,
+        "max_tokens": 1,
+        "ignore_eos": True,
+        "detokenize": False,
+        "logprobs": len(answers),
+        "logprob_token_ids": answers,
+    }
+
+
+def classify_params(ids, use_cache) -> tuple[list[int], dict]:
+    """(token ids, PoolingParams as a dict) of a "classify" request: logits of all tokens that no cache has."""
+    return ids, {"skip_reading_prefix_cache": not use_cache}  # vLLM's default is to skip
 
 
 def _sample_result(output) -> list:
@@ -174,27 +206,21 @@ def _sample_result(output) -> list:
     return [list(completion.token_ids), list(completion.logprobs.logprobs), output.num_cached_tokens or 0]
 
 
-def _score_request(prefix, good, bad):
-    from vllm.sampling_params import RequestOutputKind, SamplingParams
-
-    return prefix, SamplingParams(
-        temperature=0.0,
-        max_tokens=1,
-        ignore_eos=True,
-        detokenize=False,
-        logprob_token_ids=[good, bad],
-        output_kind=RequestOutputKind.FINAL_ONLY,
-        skip_clone=True,
-    )
-
-
 def _score_result(output) -> list:
-    values = output.outputs[0].logprobs[0]  # of the two tokens asked for, and of the sampled one
-    return [{number: value.logprob for number, value in values.items()}, output.num_cached_tokens or 0]
+    values = output.outputs[0].logprobs  # of the two tokens asked for, and of the sampled one
+    return [dict(zip(values.token_ids, values.logprobs, strict=True)), output.num_cached_tokens or 0]
 
 
-# kind -> (from the arguments to (prompt ids, SamplingParams), from vLLM's finished output to the result)
-REQUESTS = {"sample": (_sample_request, _sample_result), "score": (_score_request, _score_result)}
+def _classify_result(output) -> list:
+    return [output.outputs.data.tolist(), output.num_cached_tokens]
+
+
+# kind -> (from the arguments to (prompt ids, vLLM's parameters), from vLLM's finished output to the result)
+REQUESTS = {
+    "sample": (sample_params, _sample_result),
+    "score": (score_params, _score_result),
+    "classify": (classify_params, _classify_result),
+}
 
 
 class Host:
@@ -219,6 +245,8 @@ class Host:
         while not ended.is_set():
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(ended.wait(), timeout=min(1.0, self._idle))
+            for client in {client for client, *_ in self._waiting.values()} & self._clients.keys():
+                self._clients[client].send([BEAT, None, self._engine.steps])
             if not self._clients and time.monotonic() - self._last_seen > self._idle:
                 print(f"no client for {self._idle:g} s", flush=True)
                 break
@@ -228,7 +256,7 @@ class Host:
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         number = next(self._numbers)
         outbox = self._clients[number] = Outbox(writer)
-        outbox.send([-1, None, os.getpid()])
+        outbox.send([GREETING, None, os.getpid()])
         try:
             while True:
                 for request, kind, *arguments in await read_frame(reader):

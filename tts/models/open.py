@@ -7,11 +7,13 @@ import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from tts.errors import InputError, check_counts
-from tts.models.checkpoint import Checkpoint, open_checkpoint
+from tts.models.checkpoint import LONGEST_PRM, Checkpoint, open_checkpoint
+from tts.models.engines import PATIENCE, Engines, Replica
 from tts.models.exact import EXACT, ExactScorer
-from tts.models.formats import TokenHead, find_format
+from tts.models.formats import find_format
 from tts.models.transformers_policy import TransformersPolicy
 from tts.models.transformers_scorer import TransformersScorer
 from tts.models.vllm import VllmClient, VllmPolicy, vllm_package
@@ -38,6 +40,9 @@ def open_policy(
     gpu_memory_utilization: float = 0.9,
     devices: Sequence[str] = (),
     quantization: str = "",
+    server: str = "",
+    max_in_flight: int = 0,
+    patience: float = PATIENCE,
 ) -> Policy:
     """A policy by name. The model is checked but not loaded: the engine starts at the first sample().
 
@@ -56,26 +61,35 @@ def open_policy(
     devices                 the GPUs that vLLM runs on, by nvidia-smi's numbers; several share the model's tensors.
                             Empty for the first one
     quantization            "fp8" for weights of 8 bits (vLLM), "" for the model's own
+    server                  URLs of vLLM's own servers with this model, one a replica, with commas between
+                            (docs/servers.md); "" for an engine on this machine. They are asked at the first sample()
+    max_in_flight           requests at vLLM at once, a replica, the others wait in order; 0 for 1,024
+    patience                seconds without an answer and without a token from vLLM after which a request goes to
+                            another replica, or fails. Starting the engine is not counted
     Raises InputError if anything is wrong with these, before a model is loaded.
     """
-    _check_settings(dtype, gpu_memory_utilization, quantization)
+    _check_settings(dtype, gpu_memory_utilization, quantization, max_in_flight, patience)
     check_counts(0, max_num_seqs=max_num_seqs)
-    chosen, _ = choose_engine(engine)
+    urls = _split_urls(server, "policy_server", engine)
+    chosen = "vllm" if urls else choose_engine(engine)[0]
     checkpoint = open_checkpoint(model, parameter=parameter, revision=revision, max_context=max_context, name=name)
-    if engine == "auto" and checkpoint.is_small and not has_gpu():
+    if engine == "auto" and checkpoint.is_small and not has_gpu() and not urls:
         chosen = "transformers"
     if dtype == "float64" and chosen == "vllm":
         raise InputError("dtype='float64' is for engine='transformers' alone: choose float32, or that engine")
     if chosen == "vllm":
-        client = VllmClient(
-            checkpoint,
-            dtype=dtype,
-            max_num_seqs=max_num_seqs,
-            gpu_memory_utilization=gpu_memory_utilization,
-            devices=devices,
-            quantization=quantization,
-        )
-        return VllmPolicy(checkpoint, system_prompt=system_prompt, client=client)
+        replicas = _servers(urls, checkpoint, "policy_server") or [
+            VllmClient(
+                checkpoint,
+                dtype=dtype,
+                max_num_seqs=max_num_seqs,
+                gpu_memory_utilization=gpu_memory_utilization,
+                devices=devices,
+                quantization=quantization,
+            )
+        ]
+        engines = Engines(replicas, max_in_flight=max_in_flight or 4 * max_num_seqs, patience=patience)
+        return VllmPolicy(checkpoint, system_prompt=system_prompt, engines=engines)
     _check_unquantized(quantization, checkpoint)
     return TransformersPolicy(checkpoint, system_prompt=system_prompt, dtype=dtype, max_num_seqs=max_num_seqs)
 
@@ -96,6 +110,9 @@ def open_prm(
     gpu_memory_utilization: float = 0.45,
     devices: Sequence[str] = (),
     quantization: str = "",
+    server: str = "",
+    max_in_flight: int = 0,
+    patience: float = PATIENCE,
 ) -> StepScorer:
     """A step scorer by name. The model is checked but not loaded: the engine starts at the first score().
 
@@ -111,42 +128,59 @@ def open_prm(
                   faster, and for formats that vLLM can't read; otherwise see choose_engine
     revision      of a hub id that names none; it is pinned to its current commit
     dtype         "auto" (float32 on a CPU, the weights' own type on a GPU), or one of DTYPES
-    max_context   tokens of problem and solution; 0 for the model's own limit, 4,096 at most
+    max_context   tokens of problem and solution; 0 for the model's own limit, 8,192 at most: a format adds tokens to
+                  each step
     batch_tokens  tokens of a batch with its padding (transformers); 0 for the engine's own number
     prefix_cache  keep what was computed for partial solutions, so that the next step costs only its own tokens
     gpu_memory_utilization  the share of the GPU's memory that vLLM takes, in addition to the policy's share
     devices       the GPUs that vLLM runs on, by nvidia-smi's numbers; several share the model's tensors. Empty for the
                   first one
     quantization  "fp8" for weights of 8 bits (vLLM), "" for the model's own
+    server, max_in_flight, patience  as in open_policy
     Raises InputError if anything is wrong with these, before a model is loaded.
     """
-    _check_settings(dtype, gpu_memory_utilization, quantization)
+    _check_settings(dtype, gpu_memory_utilization, quantization, max_in_flight, patience)
     check_counts(0, batch_tokens=batch_tokens)
     if model == EXACT:
         return ExactScorer(name=name, parameter=parameter, problems=problems)
-    chosen, _ = choose_engine(engine)
+    urls = _split_urls(server, "prm_server", engine)
+    chosen = "vllm" if urls else choose_engine(engine)[0]
     checkpoint = open_checkpoint(
-        model, parameter=parameter, revision=revision, max_context=max_context, name=name, chat=False
+        model,
+        parameter=parameter,
+        revision=revision,
+        max_context=max_context,
+        longest=LONGEST_PRM,
+        name=name,
+        chat=False,
     )
     prm_format = find_format(checkpoint, format)
     named = format != "auto" or "prm_format" in checkpoint.config  # a format that is named is not checked
-    reads_tokens = isinstance(prm_format.head, TokenHead)
-    if engine == "auto" and (checkpoint.is_small or not reads_tokens or dtype == "float64"):
+    if engine == "auto" and not urls and (checkpoint.is_small or prm_format.head == "value" or dtype == "float64"):
         chosen = "transformers"
     if chosen == "vllm":
-        if not reads_tokens or dtype == "float64":
-            what = "dtype='float64'" if reads_tokens else f"format {prm_format.name}"
+        if prm_format.head == "value" or dtype == "float64":
+            what = f"format {prm_format.name}" if prm_format.head == "value" else "dtype='float64'"
             raise InputError(f"{what} is for engine='transformers' alone: choose that engine for {checkpoint.name}")
-        client = VllmClient(
-            checkpoint,
-            dtype=dtype,
-            max_num_seqs=0,
-            gpu_memory_utilization=gpu_memory_utilization,
-            devices=devices,
-            quantization=quantization,
-            prefix_cache=prefix_cache,
-        )
-        return VllmScorer(checkpoint, prm_format, client=client, check_policy=not named)
+        if urls and prm_format.head == "classes":
+            raise InputError(
+                f"prm_server: format {prm_format.name} is not read through servers: leave prm_server empty"
+            )
+        replicas = _servers(urls, checkpoint, "prm_server") or [
+            VllmClient(
+                checkpoint,
+                dtype=dtype,
+                max_num_seqs=0,
+                gpu_memory_utilization=gpu_memory_utilization,
+                devices=devices,
+                quantization=quantization,
+                prefix_cache=prefix_cache,
+                scores=True,
+                classes=prm_format.head == "classes",
+            )
+        ]
+        engines = Engines(replicas, max_in_flight=max_in_flight, patience=patience)
+        return VllmScorer(checkpoint, prm_format, engines=engines, check_policy=not named)
     _check_unquantized(quantization, checkpoint)
     return TransformersScorer(
         checkpoint,
@@ -158,7 +192,37 @@ def open_prm(
     )
 
 
-def _check_settings(dtype: str, gpu_memory_utilization: float, quantization: str) -> None:
+def _split_urls(server: str, parameter: str, engine: str) -> list[str]:
+    """The URLs of a parameter, with commas between. Raises InputError for one that is none or stands twice."""
+    urls = [url.strip().rstrip("/") for url in server.split(",") if url.strip()]
+    for url in urls:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.path or parts.query:
+            raise InputError(
+                f"{parameter}: {url!r} is no server: give URLs such as http://node1:8000, with commas between"
+            )
+    if len(set(urls)) < len(urls):
+        raise InputError(f"{parameter}: {max(urls, key=urls.count)} stands there twice: name each replica once")
+    if urls and engine == "transformers":
+        raise InputError(f"{parameter} names vLLM's servers, but engine='transformers': leave one of them out")
+    return urls
+
+
+def _servers(urls: Sequence[str], checkpoint: Checkpoint, parameter: str) -> list[Replica]:
+    """The servers at these URLs."""
+    if not urls:
+        return []
+    from tts.models.server import Server  # its HTTP client takes half a second to import
+
+    return [Server(url, checkpoint, parameter=parameter) for url in urls]
+
+
+def _check_settings(
+    dtype: str, gpu_memory_utilization: float, quantization: str, max_in_flight: int, patience: float
+) -> None:
+    check_counts(0, max_in_flight=max_in_flight)
+    if not patience > 0:
+        raise InputError(f"patience={patience}: give seconds, more than 0")
     if dtype not in DTYPES:
         raise InputError(f"dtype={dtype!r} is unknown: choose one of {', '.join(DTYPES)}")
     if not 0 < gpu_memory_utilization <= 1:

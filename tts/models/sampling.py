@@ -14,7 +14,7 @@ from tts.policy import Completion, Sampling
 
 
 class ModelPolicy:
-    """What the policies of all engines share (see tts.policy.Policy); an engine adds generate() and close()."""
+    """What all policies share (see tts.policy.Policy); an engine adds generate(), close(), progress."""
 
     engine: str
 
@@ -27,6 +27,11 @@ class ModelPolicy:
         self.provenance = {"engine": self.engine, **provenance}
         # Tokens so far: decoded ones, and those of prefixes that were prefilled or came from the engine's cache.
         self.counts: Counter[str] = Counter(decoded=0, prefilled=0, cached=0, attended=0)
+
+    @property
+    def progress(self) -> object:
+        """Something that changes as long as the engine starts, reads or writes (tts.results.collect)."""
+        raise NotImplementedError
 
     def prompt(self, problem: str) -> tuple[int, ...]:
         """See Policy.prompt."""

@@ -31,7 +31,7 @@ OPENINGS = (
 
 
 class ModelScorer:
-    """Scores steps with a model; an engine adds compute() and close()."""
+    """Scores steps with a model; an engine adds compute(), close() and progress."""
 
     engine: str
 
@@ -48,6 +48,11 @@ class ModelScorer:
         self._scores: OrderedDict[bytes, float] = OrderedDict()
         self._beginnings: OrderedDict[str, tuple[int, ...]] = OrderedDict()
         self._under_way: dict[tuple[bytes, int], asyncio.Task] = {}
+
+    @property
+    def progress(self) -> object:
+        """See ModelPolicy.progress."""
+        raise NotImplementedError
 
     async def score(self, problem: str, steps: Sequence[str], *, known: Sequence[float] = ()) -> list[float]:
         """See StepScorer.score.

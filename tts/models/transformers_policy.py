@@ -61,6 +61,11 @@ class TransformersPolicy(ModelPolicy):
         """See ModelPolicy.generate."""
         return await self._worker.run(Request(tuple(prefix), sampling, stop))
 
+    @property
+    def progress(self) -> object:
+        """See ModelPolicy.progress."""
+        return self._worker.progress
+
     async def close(self) -> None:
         """Release the model after all waiting requests are answered."""
         self._worker.close()

@@ -82,6 +82,11 @@ class TransformersScorer(ModelScorer):
         keep = first == len(layout.positions) - 1
         return await self._worker.run(_Request(layout.ids, layout.positions[first:], ends, keep))
 
+    @property
+    def progress(self) -> object:
+        """See ModelScorer.progress."""
+        return self._worker.progress
+
     async def close(self) -> None:
         """Release the model after all waiting requests are answered."""
         self._worker.close()

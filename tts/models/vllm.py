@@ -1,4 +1,4 @@
-"""The vLLM engine as a policy: a client of the host process that runs it (tts.models.host)."""
+"""The vLLM engine as a policy, and the client of the host process that runs vLLM on this machine (tts.models.host)."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
 from tts.errors import EngineError
 from tts.models.checkpoint import Checkpoint
-from tts.models.host import PROTOCOL, Outbox, a_start, make_room, read_frame, runtime_directory
+from tts.models.engines import Engines, Lost
+from tts.models.host import BEAT, PROTOCOL, Outbox, a_start, make_room, read_frame, runtime_directory
 from tts.models.plan import token_bytes
 from tts.models.sampling import ModelPolicy
 from tts.policy import Sampling
@@ -38,13 +40,26 @@ def vllm_package() -> tuple[str, bool]:
 
 
 class VllmPolicy(ModelPolicy):
-    """Samples through a shared vLLM host. The first sample() starts the host if none is running."""
+    """Samples through vLLM: the shared host, which the first sample() starts if none is running, or vLLM's servers."""
 
     engine = "vllm"
 
-    def __init__(self, checkpoint: Checkpoint, *, system_prompt: str, client: VllmClient) -> None:
-        self._vllm = client
-        super().__init__(checkpoint, system_prompt=system_prompt, provenance=client.provenance)
+    def __init__(self, checkpoint: Checkpoint, *, system_prompt: str, engines: Engines) -> None:
+        self._engines = engines
+        self._prompts: defaultdict[int, set[tuple[int, ...]]] = defaultdict(set)  # by length
+        super().__init__(checkpoint, system_prompt=system_prompt, provenance=engines.provenance)
+        self.provenance = engines.provenance  # a server's is complete once it was reached
+
+    @property
+    def progress(self) -> object:
+        """See ModelPolicy.progress."""
+        return self._engines.progress
+
+    def prompt(self, problem: str) -> tuple[int, ...]:
+        """See Policy.prompt."""
+        ids = super().prompt(problem)
+        self._prompts[len(ids)].add(ids)
+        return ids
 
     async def generate(
         self, prefix: Sequence[int], sampling: Sampling, stop: str | None
@@ -57,15 +72,21 @@ class VllmPolicy(ModelPolicy):
             # the rare text in which several tokens spell it. Otherwise vLLM looks at the text after every token.
             stop, stop_ids = (None, sorted({*stop_ids, *tokens})) if tokens else (stop, stop_ids)
         settings = sampling.seed, sampling.temperature, sampling.top_p, sampling.max_tokens
-        return await self._vllm.request("sample", list(prefix), *settings, stop, stop_ids)
+        problem = () if self._engines.is_one else self._prompt_of(tuple(prefix))
+        return await self._engines.request("sample", list(prefix), *settings, stop, stop_ids, problem=problem)
+
+    def _prompt_of(self, prefix: tuple[int, ...]) -> tuple[int, ...]:
+        """The prompt that a prefix begins with."""
+        heads = ((prefix[:length], known) for length, known in self._prompts.items())
+        return next((head for head, known in heads if head in known), prefix)
 
     async def close(self) -> None:
-        """Close the connection. The host keeps running for other clients and exits when it has none."""
-        self._vllm.close()
+        """Close the connections. A host keeps running for other clients and exits when it has none."""
+        await self._engines.close()
 
 
 class VllmClient:
-    """Sends requests to the host that runs one model with these settings."""
+    """The host that runs one model with these settings, as a Replica (tts.models.engines)."""
 
     def __init__(
         self,
@@ -77,6 +98,8 @@ class VllmClient:
         devices: Sequence[str] = (),
         quantization: str = "",
         prefix_cache: bool = True,
+        scores: bool = False,  # whether it reads solutions, and decodes only their scores
+        classes: bool = False,  # whether these come from a head with classes
     ) -> None:
         self.checkpoint = checkpoint
         package, self._gpu = vllm_package()
@@ -86,42 +109,47 @@ class VllmClient:
         self._devices = tuple(devices)
         self._quantization = quantization
         self._prefix_cache = prefix_cache
+        self._scores, self._classes = scores, classes
         self._link: Link | None = None
         self._opening: asyncio.Task | None = None
+        self.label = f"vLLM for {checkpoint.name}"
         self.provenance = {
+            "engine": "vllm",
             "device": "gpu" if self._gpu else "cpu",
             "dtype": quantization or self._dtype,
             "version": importlib.metadata.version(package),
         }
 
-    async def request(self, kind: str, *arguments: object) -> list:
-        """The answer to a request of a kind in tts.models.host.REQUESTS. Starts the host if none is running.
+    async def open(self) -> None:
+        """See Replica.open. Starts the host if none is running; all requests that wait for it share one attempt.
 
-        Raises EngineError if the host does not start, refuses the request or dies.
+        Raises EngineError if the host does not start.
         """
-        link = await self._connected()
-        return await link.request(kind, *arguments)
+        loop = asyncio.get_running_loop()
+        if self._link is not None and self._link.is_open(loop):
+            return
+        if self._opening is None or self._opening.done() or self._opening.get_loop() is not loop:
+            self._opening = loop.create_task(self._open())
+        await asyncio.shield(self._opening)
 
-    def close(self) -> None:
-        """Close the connection. The next request opens another."""
+    async def send(self, kind: str, arguments: Sequence[object]) -> list:
+        """See Replica.send."""
+        return await self._link.request(kind, *arguments)
+
+    async def mark(self) -> object:
+        """See Replica.mark."""
+        return self._link.steps
+
+    async def close(self) -> None:
+        """See Replica.close."""
         if self._link is not None:
             self._link.close()
             self._link = None
 
-    async def _connected(self) -> Link:
-        """The connection of the running event loop. All requests that wait for it share one attempt to open it."""
-        loop = asyncio.get_running_loop()
-        if self._link is not None and self._link.is_open(loop):
-            return self._link
-        if self._opening is None or self._opening.done() or self._opening.get_loop() is not loop:
-            self._opening = loop.create_task(self._open())
-        return await asyncio.shield(self._opening)
-
-    async def _open(self) -> Link:
+    async def _open(self) -> None:
         if self._link is not None:
             self._link.close()
         self._link = await connect(await asyncio.to_thread(self._spec), self._environment())
-        return self._link
 
     def _spec(self) -> dict:
         """All that determines the host. Its key is the hash of this without the name."""
@@ -137,12 +165,18 @@ class VllmClient:
             "skip_mm_profiling": True,
             "seed": 0,
         }
+        if self._classes:
+            settings |= {"runner": "pooling", "pooler_config": {"tok_pooling_type": "ALL"}}
+        elif self._scores:
+            settings["hf_overrides"] = {"head_dtype": "float32"}  # a score is a difference of two logits
         if self._gpu:
             settings["gpu_memory_utilization"] = self._gpu_memory_utilization
             if self._quantization:
                 settings["quantization"] = self._quantization
             if len(self._devices) > 1:
                 settings["tensor_parallel_size"] = len(self._devices)
+            if self._scores:
+                settings["max_num_batched_tokens"] = 8192  # its work is reading
         else:
             settings |= {
                 # Chunked prefill is off, because a seeded request that it splits kills vLLM 0.32 on the CPU.
@@ -205,6 +239,7 @@ class Link:
         self._where = where
         self._numbers = itertools.count()
         self._waiting: dict[int, asyncio.Future] = {}
+        self.steps = 0  # of the engine, as far as it has said
         self._listener = self._loop.create_task(self._listen(reader))
 
     def is_open(self, loop: asyncio.AbstractEventLoop) -> bool:
@@ -212,9 +247,9 @@ class Link:
         return self._loop is loop and not self._listener.done()
 
     async def request(self, kind: str, *arguments: object) -> list:
-        """The host's answer. Raises EngineError if it refuses or dies. Cancelling aborts the request in the host."""
+        """The host's answer. Raises EngineError if it refuses, Lost if it dies. Cancelling aborts the request."""
         if self._listener.done():
-            raise EngineError(f"the engine host is gone ({self._where})")
+            raise Lost(f"the engine host is gone ({self._where})")
         number = next(self._numbers)
         future = self._waiting[number] = self._loop.create_future()
         self._outbox.send([number, kind, *arguments])
@@ -230,6 +265,8 @@ class Link:
         try:
             while True:
                 for number, error, result in await read_frame(reader):
+                    if number == BEAT:
+                        self.steps = result
                     future = self._waiting.get(number)
                     if future is None or future.done():
                         continue
@@ -243,9 +280,7 @@ class Link:
             self._writer.close()
             for future in self._waiting.values():
                 if not future.done():
-                    future.set_exception(
-                        EngineError(f"the engine host died while it served this request ({self._where})")
-                    )
+                    future.set_exception(Lost(f"the engine host died while it served this request ({self._where})"))
 
     def close(self) -> None:
         """Close the connection. The host aborts the requests that still wait."""

@@ -1,49 +1,79 @@
-"""The vLLM engine as a step scorer, for large models: a client of the host process that runs it (tts.models.host).
+"""The vLLM engine as a step scorer, for large models: the shared host on this machine, or vLLM's servers.
 
-A score is a request for one token at the score position, with the log-probabilities of the two answers. vLLM's prefix
-cache holds what comes before, in whole blocks. (Pooling and prompt log-probabilities would not use that cache.)
+Where a score is the probability of one of two answers, it is a request for one token at the score position, with the
+log-probabilities of both. vLLM's prefix cache holds what comes before, in whole blocks. (Prompt log-probabilities would
+not use that cache.) A head with classes is a pooling model for vLLM: one request for all steps of a solution.
 """
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections.abc import Sequence
 
 from tts.models.checkpoint import Checkpoint
+from tts.models.engines import Engines
 from tts.models.formats import Format, Layout, TokenHead
 from tts.models.scoring import ModelScorer, check_mass
-from tts.models.vllm import VllmClient
 
 
 class VllmScorer(ModelScorer):
-    """Scores through a shared vLLM host. The first score() starts the host if none is running."""
+    """Scores through vLLM. The first score() starts the shared host if none is running and no server is named."""
 
     engine = "vllm"
 
-    def __init__(self, checkpoint: Checkpoint, prm_format: Format, *, client: VllmClient, check_policy: bool) -> None:
-        self._vllm = client
+    def __init__(self, checkpoint: Checkpoint, prm_format: Format, *, engines: Engines, check_policy: bool) -> None:
+        self._engines = engines
         self._check_policy = check_policy
-        self._head: TokenHead = prm_format.head
-        super().__init__(checkpoint, prm_format, provenance=client.provenance)
-        self.context -= 1  # vLLM has to sample one token
+        self._head = prm_format.head
+        super().__init__(checkpoint, prm_format, provenance=engines.provenance)
+        self.provenance = engines.provenance  # a server's is complete once it was reached
+        if isinstance(self._head, TokenHead):
+            self.context -= 1  # vLLM has to sample one token
+
+    @property
+    def progress(self) -> object:
+        """See ModelScorer.progress."""
+        return self._engines.progress
 
     async def compute(self, layout: Layout, first: int, shared: int) -> list[float]:
-        """See ModelScorer.compute. The last step is scored first, so that the cache holds all the others."""
-        *others, last = layout.positions[first:]
-        score = await self._at(layout.ids[: last + 1])
-        return [*await asyncio.gather(*(self._at(layout.ids[: position + 1]) for position in others)), score]
+        """See ModelScorer.compute."""
+        if isinstance(self._head, TokenHead):
+            return await self._ask_answers(layout, first, shared)
+        return await self._ask_classes(layout, first, shared)
 
-    async def _at(self, ids: Sequence[int]) -> float:
-        head = self._head
-        logprobs, cached = await self._vllm.request("score", list(ids), head.good, head.bad)
-        good, bad = logprobs[head.good], logprobs[head.bad]
+    async def _ask_classes(self, layout: Layout, first: int, shared: int) -> list[float]:
+        ids, positions = list(layout.ids), layout.positions[first:]
+        logits, cached = await self._engines.request("classify", ids, True, problem=ids[:shared])
+        if cached > positions[0]:  # another solution with these steps is under way, and the cache holds no logits
+            logits, cached = await self._engines.request("classify", ids, False, problem=ids[:shared])
         self.count(len(ids), cached)
+        return [_sigmoid(good - bad) for bad, good in (logits[position - cached] for position in positions)]
+
+    async def _ask_answers(self, layout: Layout, first: int, shared: int) -> list[float]:
+        """Scores from the log-probabilities of two answers.
+
+        All positions are sent at once, in ascending order: each then finds the one before it in the cache, up to the
+        last whole block. Sent one after the other, they would find it evicted by what came in between.
+        """
+        head = self._head
+        prefixes = [list(layout.ids[: position + 1]) for position in layout.positions[first:]]
+        answers = await self._engines.requests(
+            "score", [(ids, head.good, head.bad) for ids in prefixes], problem=layout.ids[:shared]
+        )
+        return [self._read(len(ids), *answer) for ids, answer in zip(prefixes, answers, strict=True)]
+
+    def _read(self, length: int, logprobs: dict[int, float], cached: int) -> float:
+        """The score from the log-probabilities of the two answers."""
+        good, bad = logprobs[self._head.good], logprobs[self._head.bad]
+        self.count(length, cached)
         if self._check_policy:
             check_mass(self.checkpoint, math.exp(good) + math.exp(bad))
             self._check_policy = False
-        return 1 / (1 + math.exp(min(bad - good, 700.0)))
+        return _sigmoid(good - bad)
 
     async def close(self) -> None:
-        """Close the connection. The host keeps running for other clients and exits when it has none."""
-        self._vllm.close()
+        """Close the connections. A host keeps running for other clients and exits when it has none."""
+        await self._engines.close()
+
+
+def _sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(min(-x, 700.0)))

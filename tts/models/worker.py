@@ -7,6 +7,7 @@ import contextlib
 import importlib.metadata
 import queue
 import sys
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -63,6 +64,11 @@ class Worker:
         self._thread: _Thread | None = None
         self._tick: tuple[asyncio.AbstractEventLoop, list[Job]] | None = None
 
+    @property
+    def progress(self) -> object:
+        """Something that changes as long as the model is loaded or runs."""
+        return self._thread and self._thread.progress
+
     async def run(self, job: Job) -> object:
         """The job's result. Raises EngineError if the engine fails."""
         loop = asyncio.get_running_loop()
@@ -100,6 +106,12 @@ class _Thread:
         self._inbox: queue.SimpleQueue[list[Job]] = queue.SimpleQueue()
         self._runner: Runner | None = None
         self._open: dict[Job, None] = {}  # unanswered, in order of arrival
+        self._steps = 0
+
+    @property
+    def progress(self) -> tuple[int, float]:
+        is_loading = self._runner is None and bool(self._open)
+        return self._steps, is_loading and time.monotonic()
 
     def put(self, jobs: list[Job]) -> None:
         self._inbox.put(jobs)
@@ -118,6 +130,7 @@ class _Thread:
             self._runner.add(jobs)
             while self._runner.is_busy:
                 self._answer(self._runner.step())
+                self._steps += 1
                 self._runner.add(self._take())
         except Exception as error:
             if not isinstance(error, InputError | EngineError):

@@ -9,6 +9,7 @@ import asyncio
 import fcntl
 import hashlib
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ Make = Callable[[Problem, Sequence[Key]], Awaitable[list[Record]]]  # (problem, 
 ATTEMPTS = 2  # a problem whose engine call fails is tried once more, then recorded as failed
 GIVE_UP = 3  # so many failed problems with none that succeeded: the engine is broken, not the problem
 STORED_NAMES = {"beam_width": "width"}  # what a setting is called in a key: as when its first searches were stored
-PATIENCE = 1800.0  # seconds that one problem may take before its attempt counts as failed: a hung request must end
+PATIENCE = 1800.0  # seconds without any progress after which what waits counts as failed: a hung request must end
 LOOK = 0.2  # seconds between two looks at a lock that another process holds
 
 
@@ -54,7 +55,8 @@ async def sample(
 
     Returns one row a sample, ordered by problem and index, with the columns problem (id), index, text, tokens, logprob,
     finish ("end", "stop", "length"; "failed" with the reason in error). concurrency counts problems in flight,
-    patience the seconds that one of them may take before it is tried again and then recorded as failed.
+    patience the seconds without progress, of the engine or of any problem, after which those in flight are tried again
+    and then recorded as failed.
     A sample's key is free of n, PRM and vote: all methods share the samples, and a larger n adds the missing ones.
     """
     check_counts(n=n, concurrency=concurrency)
@@ -270,7 +272,7 @@ async def _complete(
         print(f"{name}: {made:,} {things} stored, {left:,} to make", file=sys.stderr)
         if todo:
             with _accounted(store, table, policy, prm):
-                await _run_all(todo, make, table, concurrency, patience, label=what)
+                await _run_all(todo, make, table, concurrency, patience, (policy, prm), label=what)
             records = table.read()
     _warn_if_mixed(records, wanted)
     return records
@@ -315,6 +317,7 @@ async def _run_all(
     table: Table,
     concurrency: int,
     patience: float,
+    engines: Sequence[object],
     *,
     label: str,
 ) -> None:
@@ -322,12 +325,15 @@ async def _run_all(
     places = asyncio.Semaphore(concurrency)
     succeeded = failed = 0
 
+    def progress() -> object:
+        return succeeded, failed, *(getattr(engine, "progress", None) for engine in engines)
+
     async def attempt(problem: Problem, keys: Sequence[Key]) -> None:
         nonlocal succeeded, failed
         async with places:
             for left in reversed(range(ATTEMPTS)):
                 try:
-                    records = await _in_time(make(problem, keys), patience)
+                    records = await _while_it_goes_on(make(problem, keys), progress, patience)
                     succeeded += 1
                     break
                 except* EngineError as errors:
@@ -353,14 +359,22 @@ async def _run_all(
             raise _first(errors) from None
 
 
-async def _in_time(work: Awaitable[list[Record]], patience: float) -> list[Record]:
+async def _while_it_goes_on(
+    work: Awaitable[list[Record]], progress: Callable[[], object], patience: float
+) -> list[Record]:
+    """The result of work. Raises EngineError if progress() stays the same for patience seconds."""
+    task = asyncio.ensure_future(work)
     try:
-        async with asyncio.timeout(patience) as limit:
-            return await work
-    except TimeoutError:
-        if not limit.expired():
-            raise
-        raise EngineError(f"no result after {patience:g} s: the engine hangs, or raise patience") from None
+        before, since = progress(), time.monotonic()
+        while not (await asyncio.wait([task], timeout=patience / 10))[0]:
+            if (now := progress()) != before:
+                before, since = now, time.monotonic()
+            elif time.monotonic() - since >= patience:
+                raise EngineError(f"no progress for {patience:g} s: the engine hangs, or raise patience")
+        return task.result()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 @contextmanager

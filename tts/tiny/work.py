@@ -50,7 +50,8 @@ class Sum:
     """The sum of numbers and products, reduced modulo m where there is one.
 
     The state is the numbers at hand, sorted, and the products not worked out yet. A right step adds two of the numbers,
-    works a product out, or takes the modulus off a number that is at least m. The work is done when one number is left, below m.
+    works a product out, or takes the modulus off a number that is at least m. The work is done when one number is left,
+    below m.
     """
 
     parts: tuple[int | tuple[int, int], ...]  # in the order of the problem's text
@@ -113,9 +114,7 @@ class Both:
         if at == 2:
             return {formula: (2, after) for formula, after in self.second.moves(inner).items()}
         found = self.first.moves(inner).items()
-        return {
-            formula: (1, after) if self.first.moves(after) else (2, self.second.start) for formula, after in found
-        }
+        return {formula: (1, after) if self.first.moves(after) else (2, self.second.start) for formula, after in found}
 
     def example(self, rng: Random) -> list[str]:
         return self.first.example(rng) + self.second.example(rng)
