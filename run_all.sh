@@ -10,6 +10,10 @@ Remake every figure of the notebooks: ./run_all.sh
 
   ./run_all.sh [--profile NAME] [--only 01,03] [--set NAME=VALUE] [--jobs N]   execute the notebooks
   ./run_all.sh --estimate [the same options]     say what that would make and take, and make nothing
+  ./run_all.sh --shard I/N [the same options]    make the I-th of N parts of the results, on whichever machine, and no
+                                                 figures; --shard slurm takes both from the job array
+  ./run_all.sh collect [the same options] [STORE...]
+                                                 merge the stores of the shards, and say what is missing or in conflict
   ./run_all.sh test [--quick | PYTEST OPTIONS]   lint and tests; --quick leaves out what starts kernels and engines
   ./run_all.sh bench [OPTIONS]                   measure the engines
   ./run_all.sh clean [--store]                   remove what was made: environment, build, figures/local, caches;
@@ -58,21 +62,25 @@ export HOME
 # --- what is asked for -------------------------------------------------------------------------------------------
 command=run profile=default only= machine= with_store=no
 options=()
-case ${1:-} in test | bench | clean) command=$1; shift ;; esac
+case ${1:-} in collect | test | bench | clean) command=$1; shift ;; esac
+takes_profile() { case $command in run | collect) ;; *) false ;; esac; }
 while [ $# -gt 0 ]; do
   case $1 in
     --help | -h) usage; exit 0 ;;
     --machine) machine=$(value_of "$@"); shift 2 ;;
-    --profile) [ $command = run ] || break; profile=$(value_of "$@"); shift 2 ;;
-    --only) [ $command = run ] || break; only=$(value_of "$@"); shift 2 ;;
-    --set) [ $command = run ] || break; value=$(value_of "$@"); options+=(--set "$value"); shift 2 ;;
+    --profile) takes_profile || break; profile=$(value_of "$@"); shift 2 ;;
+    --only) takes_profile || break; only=$(value_of "$@"); shift 2 ;;
+    --set) takes_profile || break; value=$(value_of "$@"); options+=(--set "$value"); shift 2 ;;
     --jobs) [ $command = run ] || break; value=$(value_of "$@"); options+=(--jobs "$value"); shift 2 ;;
+    --shard) [ $command = run ] || break; value=$(value_of "$@"); options+=(--shard "$value"); shift 2 ;;
     --estimate) [ $command = run ] || break; options+=(--estimate); shift ;;
     --store) [ $command = clean ] || break; with_store=yes; shift ;;
     *) break ;;
   esac
 done
-case $command in run | clean) [ $# -eq 0 ] || fail "'$1' is not known here; see ./run_all.sh --help" 2 ;; esac
+case $command-${1:-} in
+  run-* | clean-* | collect--*) [ $# -eq 0 ] || fail "'$1' is not known here; see ./run_all.sh --help" 2 ;;
+esac
 if [ ! -f "notebooks/profiles/$profile.yaml" ]; then
   fail "profile '$profile' is not known: choose one of $(cd notebooks/profiles && ls ./*.yaml | sed 's|^\./||; s|\.yaml$||' | tr '\n' ' ')" 2
 fi
@@ -259,6 +267,9 @@ fi
 # --- run ---------------------------------------------------------------------------------------------------------
 case $command in
   run) exec "$python" -m tts.companion.runner --profile "$profile" --only "$only" ${options[@]+"${options[@]}"} ;;
+  collect)
+    exec "$python" -m tts.companion.runner --profile "$profile" --only "$only" ${options[@]+"${options[@]}"} --collect "$@"
+    ;;
   bench) exec "$python" -m bench "$@" ;;
   test)
     "$python" -m ruff check . && "$python" -m ruff format --check . || fail "ruff has complaints (see above)"

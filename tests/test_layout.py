@@ -23,6 +23,7 @@ LAYERS = [
     ["tts.compute_optimal"],  # the choice between them, as it would be deployed
     ["tts.answers"],  # from a solution's text to the key that votes
     ["tts.models"],  # policies and scorers: those with weights, and the exact one
+    ["tts.solve"],  # one call from a problem to an answer
     ["tts.analysis"],  # arrays in, numbers out
     ["tts.results"],  # what was made stays on disk
     ["tts.plots"],  # from numbers to figures
@@ -191,12 +192,13 @@ def test_what_tts_shows():
         "open_policy",
         "open_prm",
         "reduce_scores",
+        "solve",
     ]
     assert all(hasattr(tts, name) for name in tts.__all__)
 
 
 def test_the_paper_is_on_top_and_short():
-    assert on_top(sources()) == {*PAPER, "experiment"}
+    assert on_top(sources()) == {*PAPER, "solve", "experiment"}
     assert lines_of(sources(), PAPER) <= PAPER_LINES
 
 

@@ -82,6 +82,8 @@ def test_help_sets_nothing_up(repository, stand_in):
     ("arguments", "message"),
     [
         (["bogus"], "'bogus' is not known here; see ./run_all.sh --help"),
+        (["collect", "--jobs", "2"], "'--jobs' is not known here; see ./run_all.sh --help"),
+        (["collect", "--shard", "1/2"], "'--shard' is not known here; see ./run_all.sh --help"),
         (["--jobs"], "--jobs needs a value; see ./run_all.sh --help"),
         (["clean", "--estimate"], "'--estimate' is not known here; see ./run_all.sh --help"),
         (["--profile"], "--profile needs a value; see ./run_all.sh --help"),
@@ -282,6 +284,10 @@ def test_no_python_says_what_to_install(repository, tmp_path):
 def test_commands_reach_their_programs(repository, stand_in):
     assert run_all(repository, "bench", "--quick", "--machine", "x").returncode == 0
     assert calls(repository)[-1] == "-m bench --quick --machine x"
+    assert run_all(repository, "collect", "--profile", "smoke", "--only", "03", "one store", "b").returncode == 0
+    assert calls(repository)[-1] == "-m tts.companion.runner --profile smoke --only 03 --collect one store b"
+    assert run_all(repository, "--shard", "2/8").returncode == 0
+    assert calls(repository)[-1] == "-m tts.companion.runner --profile default --only  --shard 2/8"
     assert run_all(repository, "test", "-k", "one or two").returncode == 0
     lint = ["-m ruff check .", "-m ruff format --check ."]
     assert calls(repository) == [*lint, "-m pytest -k one or two"]

@@ -5,9 +5,10 @@ from tts.models.open import open_policy, open_prm
 from tts.policy import Sampling
 from tts.problems import Problem, load_problems
 from tts.reductions import reduce_scores
+from tts.solve import solve
 from tts.strategies import beam_search, best_of_n, dvts, majority
 
 __all__ = [
     "Problem", "Sampling", "beam_search", "best_of_n", "compute_optimal", "dvts", "load_problems", "majority",
-    "open_policy", "open_prm", "reduce_scores",
+    "open_policy", "open_prm", "reduce_scores", "solve",
 ]  # fmt: skip

@@ -1,6 +1,7 @@
 """What run_all.sh runs once the environment stands: execute the notebooks, and keep the results if all succeed.
 
     python -m tts.companion.runner [--profile NAME] [--only 01,03] [--set NAME=VALUE] [--jobs N] [--estimate]
+                                   [--shard I/N] [--collect [STORE ...]]
 
 Each notebook runs in a fresh kernel of this Python (kernels.py), in build/PROFILE/. After a run with the parameters of
 the committed cells, the executed notebooks are copied to notebooks/ and their figures to figures/. A run with any other
@@ -30,6 +31,7 @@ from tts.companion.parameters import repository
 from tts.companion.plan import Job, plan
 from tts.errors import EngineError, InputError, check_counts
 from tts.models.open import has_gpu
+from tts.results.shards import Shard
 from tts.results.store import Store
 
 # Metadata that differs from run to run.
@@ -45,7 +47,7 @@ VOLATILE = (
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the notebooks; the exit status is 0, 1 (a notebook failed), 2 (bad parameters) or 130 (interrupted)."""
+    """Run the notebooks; the exit status is 0, 1 (failed, or not whole), 2 (bad parameters) or 130 (interrupted)."""
     parser = argparse.ArgumentParser(prog="python -m tts.companion.runner", description="Execute the notebooks.")
     parser.add_argument("--profile", default="default", help="a file of notebooks/profiles, without .yaml")
     parser.add_argument("--only", default="", metavar="NN", help="only these notebooks, by number: 01,03")
@@ -55,7 +57,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--jobs", type=int, default=at_once(), metavar="N", help="notebooks at once (default: %(default)s)"
     )
-    parser.add_argument("--estimate", action="store_true", help="say what the run would make and take; make nothing")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--estimate", action="store_true", help="say what the run would make and take; make nothing")
+    instead.add_argument("--shard", metavar="I/N", help="make the I-th of N parts of the results, and no figures")
+    instead.add_argument("--collect", nargs="*", metavar="STORE", help="merge these stores, or those of the shards")
     options = parser.parse_args(argv)
     root = repository()
     if root is None:
@@ -65,14 +70,28 @@ def main(argv: list[str] | None = None) -> int:
     began = time.monotonic()
     try:
         check_counts(**{"--jobs": options.jobs})
+        shard = Shard.read(options.shard, os.environ) if options.shard is not None else None
         jobs = plan(profile=options.profile, only=options.only, changes=options.set)
         with environment(root):
+            if options.estimate or shard or options.collect is not None:
+                os.chdir("notebooks")  # like the kernels: a relative path in a parameter means the same here
             if options.estimate:
                 from tts.companion.budget import budget, is_large  # load what notebooks load
                 from tts.companion.estimate import estimate
 
                 print((budget if any(map(is_large, jobs)) else estimate)(jobs))
                 return 0
+            if shard:
+                from tts.companion import shards
+
+                print(shards.make(jobs, shard))
+                return 0
+            if options.collect is not None:
+                from tts.companion import shards
+
+                said, is_whole = shards.collect(jobs, [root / folder for folder in options.collect])
+                print(said)
+                return 0 if is_whole else 1
             forecast = Forecast(jobs, at_once=options.jobs)
             run_notebooks(jobs, at_once=options.jobs, left=forecast.left)
             figures = keep(jobs)

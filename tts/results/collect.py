@@ -27,6 +27,7 @@ from tts.errors import EngineError, InputError, check_counts
 from tts.policy import Policy, Sampling
 from tts.prm import StepScorer
 from tts.problems import Problem
+from tts.results.shards import ShardStore
 from tts.results.store import Key, Record, Store, Table
 from tts.strategies import majority
 from tts.tree import Search, score_whole, split_steps, together
@@ -258,9 +259,13 @@ async def _complete(
     """All records of a table, after make(problem, its missing keys) has made those of wanted that were not stored.
 
     A problem's records are appended as soon as they are made. what: for messages, such as "policy-xs: samples".
+    In a ShardStore those of other problems come back as failed, where they are not stored.
     """
     if isinstance(store, DryStore):
         return store.look(table, wanted, make, policy=policy, prm=prm)
+    asked = wanted
+    if isinstance(store, ShardStore):
+        wanted = {problem: keys for problem, keys in wanted.items() if problem.hash in store.mine}
     name, _, things = what.rpartition(": ")
     records = table.read()
     todo = _missing(records, wanted)
@@ -275,6 +280,10 @@ async def _complete(
                 await _run_all(todo, make, table, concurrency, patience, (policy, prm), label=what)
             records = table.read()
     _warn_if_mixed(records, wanted)
+    if isinstance(store, ShardStore):
+        store.failed |= {(str(table.folder), key) for keys in _missing(records, wanted).values() for key in keys}
+        elsewhere = {"finish": "failed", "error": "another shard makes it"}
+        records |= {key: elsewhere for keys in _missing(records, asked).values() for key in keys if key not in records}
     return records
 
 
