@@ -234,7 +234,7 @@ async def missing(jobs: Sequence[Job]) -> list[Lack]:
     stores: dict[Path, DryStore] = {}
     found = []
     for job in jobs:
-        if job.name in COLLECTS:
+        if job.name in COLLECTS and not job.parameters.get("replay"):  # a replay makes nothing
             setup = set_up(job.parameters)
             setup.store = store = stores.setdefault(job.store, DryStore(job.store))
             before = len(store.gaps)
