@@ -44,6 +44,7 @@ The schema is that of the data sets that the writeup "Scaling test-time compute 
 - `pred_*@n` are votes among the first n by canonical answers; a completion without a box has no vote;
 - `scores` has a score a step, none for what stands after a blank line at the end;
 - a search returns finished solutions, at most N; those of DVTS are a tree's last M steps, unfinished ones too;
+- `finished` says of each completion whether the model ended its turn;
 - a solution that could not be made is an empty text.
 
 To publish it: `hf upload OWNER/{name} FOLDER/{name} --repo-type dataset`
@@ -105,7 +106,8 @@ def _tables(store: Store, kind: str) -> Iterator[Table]:
         yield store.table(kind, json.loads(file.read_text(encoding="utf-8")))
 
 
-Solved = dict[str, list[tuple[str, list[float], int]]]  # problem -> (text, scores, tokens) of each completion
+Completed = tuple[str, list[float], int, bool]  # text, scores, tokens, finished
+Solved = dict[str, list[Completed]]  # by problem
 
 
 def _best_of_n(table: Table, problems: Sequence[Problem], scores: Mapping[tuple, Record]) -> tuple[int, Solved] | None:
@@ -123,7 +125,8 @@ def _best_of_n(table: Table, problems: Sequence[Problem], scores: Mapping[tuple,
             return None
         tokens = [records[problem.hash, i].get("tokens") or 0 for i in range(n)]
         every = [record.get("scores", []) if record else [] for record in scored]
-        found[problem.id] = list(zip(texts, every, tokens, strict=True))
+        ended = [records[problem.hash, i]["finish"] == "end" for i in range(n)]
+        found[problem.id] = list(zip(texts, every, tokens, ended, strict=True))
     return (n, found) if n else None
 
 
@@ -139,11 +142,11 @@ def _searches(table: Table, problems: Sequence[Problem]) -> tuple[int, Solved] |
     return table.settings["n"], found
 
 
-def _returned(search: Search) -> Iterator[tuple[str, list[float], int]]:
+def _returned(search: Search) -> Iterator[Completed]:
     """What a search returns in the published form: of DVTS all children of a tree's last expansion."""
     solutions = {solution.path: solution for solution in search.solutions}
     if search.strategy != "dvts":
-        yield from ((one.text, one.scores, one.tokens) for one in search.solutions)
+        yield from ((one.text, one.scores, one.tokens, True) for one in search.solutions)
         return
     nodes = {node.path: node for node in search.nodes}
     last = {path[0]: len(path) for path in sorted(nodes, key=len)}
@@ -151,16 +154,16 @@ def _returned(search: Search) -> Iterator[tuple[str, list[float], int]]:
         if len(path) == last[path[0]]:
             steps = [nodes[path[:length]] for length in range(2, len(path) + 1)]
             if path in solutions:
-                yield solutions[path].text, solutions[path].scores, solutions[path].tokens
+                yield solutions[path].text, solutions[path].scores, solutions[path].tokens, True
             else:
                 scores = [step.score for step in steps if step.text.strip() and step.score is not None]
-                yield "".join(step.text for step in steps), scores, sum(step.tokens for step in steps)
+                yield "".join(step.text for step in steps), scores, sum(step.tokens for step in steps), False
 
 
 def _rows(problems: Sequence[Problem], solved: Solved, n: int) -> Iterator[dict[str, object]]:
     ns = [2**i for i in range(n.bit_length()) if 2**i <= n]
     for problem in problems:
-        texts, scores, tokens = ([one[part] for one in solved[problem.id]] for part in range(3))
+        texts, scores, tokens, ended = ([one[part] for one in solved[problem.id]] for part in range(4))
         last = [reduce_scores(one, "last") for one in scores]
         answers = [extract_answer(text) for text in texts]
         keys = [found.key for found in canonical_keys(answers)]
@@ -174,6 +177,7 @@ def _rows(problems: Sequence[Problem], solved: Solved, n: int) -> Iterator[dict[
             "completions": texts,
             "pred": texts[max(range(len(last)), key=last.__getitem__)] if texts else "",
             "completion_tokens": tokens,
+            "finished": ended,
             "scores": scores,
             "agg_scores": last,
         }
@@ -199,6 +203,7 @@ def _write(path: Path, rows: Iterable[dict[str, object]]) -> None:
             "level": pyarrow.int64(),
             "completions": pyarrow.list_(pyarrow.string()),
             "completion_tokens": pyarrow.list_(pyarrow.int64()),
+            "finished": pyarrow.list_(pyarrow.bool_()),
             "scores": pyarrow.list_(pyarrow.list_(pyarrow.float64())),
             "agg_scores": pyarrow.list_(pyarrow.float64()),
         }

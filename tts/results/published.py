@@ -3,7 +3,8 @@
     OWNER/POLICY-METHOD-completions   a data set each for best-of-N, beam-search and DVTS (METHODS); split `train`
         a config a run, named for its settings (Config.parse); other names, such as n-merged, are ignored
             a row a problem: problem, answer, unique_id, completions (list[str]), scores (list[list[float]], a score a
-            step), completion_tokens (best-of-N), agg_scores, pred_weighted@n, pred_maj@n, pred_naive@n
+            step), completion_tokens (best-of-N), agg_scores, pred_weighted@n, pred_maj@n, pred_naive@n; our own exports
+            (tts.results.export) also have finished (list[bool])
         NAME--evals beside it: n, acc_naive, acc_weighted, acc_maj
 
 A folder in OWNER's place has the same names: POLICY-METHOD-completions/CONFIG/, with Parquet files or JSON lines in it,
@@ -225,13 +226,15 @@ def check(config: Config, problems: Mapping[str, Problem], benchmark: Mapping[st
 def solved_rows(
     config: Config, problems: Mapping[str, Problem], columns: Sequence[str] = ()
 ) -> Iterator[tuple[Problem, dict[str, object]]]:
-    """(problem, its row) for each of problems: completions, scores and, where there, completion_tokens and columns.
+    """(problem, its row) for each of problems: completions, scores and, where there, completion_tokens, finished, columns.
 
     Raises NotPublishedError as rows() does, and where the config lacks scores or one of the problems, has one twice,
     has another text for one, or another number of completions or scores than N.
     """
     needed = ("completions", "scores")
-    yield from _matched(config, problems, (*needed, "completion_tokens", *columns), needed=needed, others=[])
+    yield from _matched(
+        config, problems, (*needed, "completion_tokens", "finished", *columns), needed=needed, others=[]
+    )
 
 
 def _matched(
@@ -299,9 +302,9 @@ def shares_parent(children: Sequence[str]) -> bool:
     return all(parent in (text, rest) for text, rest in zip(children, before, strict=True))
 
 
-def finished(text: str) -> bool:
-    """Whether a search's completion is finished, which the data sets do not say.
+def finished(row: Mapping[str, object]) -> list[bool]:
+    """Which completions of a search's row are finished; where the row does not say, as their texts tell.
 
-    An unfinished step ends at its blank line, which the reference leaves in the text; a box makes it a solution.
+    The reference leaves the blank line that ends an unfinished step in the text, and takes a box for the end.
     """
-    return not text.endswith(STEP_END) or "\\boxed" in text
+    return row.get("finished") or [not text.endswith(STEP_END) or "\\boxed" in text for text in row["completions"]]

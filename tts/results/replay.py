@@ -303,6 +303,7 @@ class PublishedTable(Table):
         records, misfits = {}, 0
         for problem, row in solved_rows(part.config, self.store.problems):
             tokens = row.get("completion_tokens") or [None] * part.config.n
+            ended = row.get("finished") or [True] * part.config.n
             for i in range(part.first, part.last):
                 text, found = row["completions"][i], steps_and_scores(row["completions"][i], row["scores"][i])
                 misfits += found is None
@@ -312,7 +313,7 @@ class PublishedTable(Table):
                     "text": text,
                     "tokens": length,
                     "prompt_tokens": 0,  # not published; only FLOPs need it, which are not known either
-                    "finish": "length" if length >= part.config.max_tokens > 0 else "end",
+                    "finish": "end" if ended[i] and not length >= part.config.max_tokens else "length",
                     "scores": found[1] if found else [],
                     "unscored": "" if found else "scores of another number than steps",
                     "made_by": self.made_by,
@@ -328,8 +329,8 @@ class PublishedTable(Table):
             if config.method == "dvts":
                 trees += [shares_parent(texts[i : i + width]) for i in range(0, len(texts), width)]
             solutions = []
-            for i, (text, scores) in enumerate(zip(texts, row["scores"])):
-                if finished(text):
+            for i, (text, scores, ended) in enumerate(zip(texts, row["scores"], finished(row))):
+                if ended:
                     found = steps_and_scores(text, scores, depth=config.depth)
                     steps, fitting = found or (split_steps(text), [])
                     misfits += found is None
