@@ -27,6 +27,7 @@ from tts.tree import STEP_END, split_steps
 METHODS = {"best_of_n": "best-of-N", "beam_search": "beam-search", "dvts": "DVTS"}  # as in the data sets' names
 EVALS = "--evals"
 SUFFIXES = (".parquet", ".jsonl")
+OTHERS = ("completion_tokens", "finished")  # columns that some configs have
 BATCH = 8  # rows in memory at once: with 1,024 completions a row has 2 MB
 
 # Greedy accuracy on MATH-500 in [0, 1], zero-shot with a chain of thought, and parameters by the model cards.
@@ -226,15 +227,13 @@ def check(config: Config, problems: Mapping[str, Problem], benchmark: Mapping[st
 def solved_rows(
     config: Config, problems: Mapping[str, Problem], columns: Sequence[str] = ()
 ) -> Iterator[tuple[Problem, dict[str, object]]]:
-    """(problem, its row) for each of problems: completions, scores and, where there, completion_tokens, finished, columns.
+    """(problem, its row) for each of problems: completions, scores and, where there, more columns (OTHERS and columns).
 
     Raises NotPublishedError as rows() does, and where the config lacks scores or one of the problems, has one twice,
     has another text for one, or another number of completions or scores than N.
     """
     needed = ("completions", "scores")
-    yield from _matched(
-        config, problems, (*needed, "completion_tokens", "finished", *columns), needed=needed, others=[]
-    )
+    yield from _matched(config, problems, (*needed, *OTHERS, *columns), needed=needed, others=[])
 
 
 def _matched(

@@ -303,7 +303,7 @@ class PublishedTable(Table):
         records, misfits = {}, 0
         for problem, row in solved_rows(part.config, self.store.problems):
             tokens = row.get("completion_tokens") or [None] * part.config.n
-            ended = row.get("finished") or [True] * part.config.n
+            ended = row.get("finished") or [not (count or 0) >= part.config.max_tokens for count in tokens]
             for i in range(part.first, part.last):
                 text, found = row["completions"][i], steps_and_scores(row["completions"][i], row["scores"][i])
                 misfits += found is None
@@ -313,7 +313,7 @@ class PublishedTable(Table):
                     "text": text,
                     "tokens": length,
                     "prompt_tokens": 0,  # not published; only FLOPs need it, which are not known either
-                    "finish": "end" if ended[i] and not length >= part.config.max_tokens else "length",
+                    "finish": "end" if ended[i] else "length",
                     "scores": found[1] if found else [],
                     "unscored": "" if found else "scores of another number than steps",
                     "made_by": self.made_by,
