@@ -24,9 +24,7 @@ def published(folder):
     """Two policies, all strategies, two seeds, of which the second is a copy with some damage."""
     problems, store, made = load_problems("tiny/test", n=10), Store(folder / "store"), folder / "made"
     for name, n in (("policy-xs", 64), ("policy-s", 4)):
-        policy, prm = (
-            open_one(model, engine="transformers") for open_one, model in ((open_policy, name), (open_prm, "prm"))
-        )
+        policy, prm = open_policy(name, engine="transformers"), open_prm("prm", engine="transformers")
         drawing = {"n_difficulty": 4, "sampling": Sampling(max_tokens=256)}
         asyncio.run(sweep(problems, policy, prm, store, seeds={0: n}, **drawing))
         names = {"policy": PLAYS[name], "policy_fingerprint": policy.fingerprint, "prm_fingerprint": prm.fingerprint}
@@ -46,11 +44,8 @@ def published(folder):
 @pytest.fixture(scope="module")
 def replayed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("replay")
-    return folder, load_profile("replay") | SIZES | {
-        "replay": str(published(folder)),
-        "problems": "tiny/test",
-        "max_tokens": 256,
-    }
+    named = {"replay": str(published(folder)), "problems": "tiny/test", "max_tokens": 256}
+    return folder, load_profile("replay") | SIZES | named
 
 
 @pytest.mark.kernel
