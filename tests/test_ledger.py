@@ -321,6 +321,12 @@ def test_the_ledger_on_disk(tmp_path):
     asked = [line.split(" | ")[4] for line in table.splitlines()[2:]]
     assert asked.count("N = 256") == 1  # a part that only the full run has is a line of its own
     assert table.count(ledger.CLAIMS["1a"].number) == 1  # on the claim's first line
+    assert "replay run" not in table
+    ledger_table.save([ledger.claim_5({64: up}, {64: ZERO})], notebook="04", folder=tmp_path / "replay", mirrors=False)
+    table = ledger_table.markdown(tmp_path)
+    assert "| full run | verdict | replay run | verdict | default run | verdict |" in table
+    [row] = [line.split(" | ") for line in table.splitlines() if "/replay/08_collapse.png" in line]
+    assert [bool(cell) for cell in row[4:-1]] == [True, False, False, True, True, False, False]
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{ledger_table.BEGIN}\nold\n{ledger_table.END}\nafter\n")
     ledger_table.update_readme(readme, tmp_path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -19,6 +19,7 @@ from tts.prm import StepScorer
 from tts.problems import Problem
 from tts.results import collect
 from tts.results.collect import Strategy, name_of
+from tts.results.published import NotPublishedError
 from tts.results.store import Store
 from tts.strategies import beam_search, dvts
 from tts.tree import Search
@@ -70,7 +71,7 @@ async def samples_of(
     for seed, n in seeds.items():
         of_seed = replace(sampling, seed=seed)
         drawn = await collect.sample(problems, policy, store, n=n, sampling=of_seed, **limits)
-        if prm is not None:
+        if prm is not None and "scores" not in drawn:  # published samples come with theirs
             drawn = await collect.score(problems, drawn, prm, store, **limits)
         tables.append(grade(drawn, problems))
     return tables
@@ -89,15 +90,24 @@ async def searches_of(
     concurrency: int = 64,
     patience: float = collect.PATIENCE,
 ) -> list[list[Search | None]]:
-    """The searches at budget n: one list a seed that goes so far, the first seed first; in it one search a problem."""
+    """The searches at budget n: one list a seed that goes so far, the first seed first; in it one search a problem.
+
+    A seed whose searches a replay lacks is left out, which is said; NotPublishedError where it lacks all of them.
+    """
+    found, lacking = [], None
     limits = {"concurrency": concurrency, "patience": patience}
-    return [
-        await collect.search(
-            problems, strategy, policy, prm, store, n=n, sampling=replace(sampling, seed=seed), **limits
-        )
-        for seed, n_max in seeds.items()
-        if n <= n_max
-    ]
+    for seed in (seed for seed, n_max in seeds.items() if n <= n_max):
+        of_seed = replace(sampling, seed=seed)
+        try:
+            drawn = await collect.search(problems, strategy, policy, prm, store, n=n, sampling=of_seed, **limits)
+        except NotPublishedError as error:
+            store.say(f"{error}; that seed is left out")
+            lacking = error
+        else:
+            found.append(drawn)
+    if lacking and not found:
+        raise lacking
+    return found
 
 
 @dataclass
@@ -116,6 +126,7 @@ class Sweep:
     solutions: dict[str, dict[int, list[pd.DataFrame]]]  # method -> N -> what its searches returned; one table a seed
     searches: dict[str, dict[int, list[Search | None]]]  # strategy -> N -> the first seed's, one a problem; trees
     search_n_max: int = 0  # the searches go to this N; 0: as far as the samples
+    without: Collection[int] = ()  # budgets that the searches leave out
     _curves: dict[Rule, np.ndarray] = field(default_factory=dict, repr=False)  # what curve() has computed
     _votes: dict[tuple[str, Rule], np.ndarray] = field(default_factory=dict, repr=False)  # and vote()
 
@@ -128,7 +139,7 @@ class Sweep:
     def budgets(self) -> list[int]:
         """4, 16, 64, ...: where all methods have points."""
         n_max = max(self.seeds.values())
-        return powers_of_four(min(n_max, self.search_n_max or n_max))
+        return [n for n in powers_of_four(min(n_max, self.search_n_max or n_max)) if n not in self.without]
 
     def curve(self, rule: Rule) -> np.ndarray:
         """Accuracy of a vote among n independent samples: (P, len(ns)) in [0, 1]."""
@@ -171,7 +182,8 @@ class Sweep:
         """What became of every search, with independent samples and greedy decoding beside it: a row each.
 
         names: method -> what the table calls it. Shares in [0, 1]: of N returned; right by voting rule; of solutions
-        without an answer, why; of trees, what ended them. All but the accuracies are the first seed's. Needs the trees.
+        without an answer, why; of trees, what ended them. All but the accuracies are the first seed's. Needs the
+        searches (keep_trees); what a replay does not know of them is NaN.
         """
         rules = ("weighted", "majority", "vanilla")
         ends = ("finished", "depth", "tokens", "context", "failed")
@@ -185,7 +197,7 @@ class Sweep:
                     {"method": name, "N": n, "returned": len(solutions) / (n * len(self.problems))}
                     | {rule: values[i] for rule, values in right.items()}
                     | outcome_shares(solutions)[["unboxed", "truncated"]].to_dict()
-                    | {f"ended: {why}": ended[why] / ended.total() for why in ends}
+                    | {f"ended: {why}": ended[why] / ended.total() if ended else np.nan for why in ends}
                 )
         alone = {"independent": (self.ns[-1], self.samples[0], {r: self.curve(r)[:, -1].mean() for r in rules})}
         for name, graded in greedy.items():  # of one solution, every vote is that solution
@@ -219,6 +231,7 @@ async def sweep(
     reduction: str = "last",
     keep_trees: bool = True,
     search_n_max: int = 0,
+    without: Collection[int] = (),
     sampling: Sampling = Sampling(),
     concurrency: int = 64,
     patience: float = collect.PATIENCE,
@@ -230,6 +243,7 @@ async def sweep(
     the difficulty is estimated from, so that no problem is called easy for the luck of the samples that are graded.
     keep_trees=False forgets the trees once their solutions are graded: they take most of the memory.
     search_n_max: the largest N of the searches, where they are to end before the samples do; 0 for the same.
+    without: budgets that no search is to have, such as those that a replay lacks.
     """
     check_counts(0, n_difficulty=n_difficulty, search_n_max=search_n_max)
     first_seed, n_max = next(iter(seeds.items()))
@@ -245,6 +259,7 @@ async def sweep(
         solutions={},
         searches={},
         search_n_max=search_n_max,
+        without=without,
     )
     for strategy in strategies:
         name = name_of(strategy)

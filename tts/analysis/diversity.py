@@ -26,13 +26,16 @@ from tts.voting import weighted
 def best_only(search: Search) -> Search:
     """A stored search of dvts() as dvts(siblings=False) would have returned it: only the best solution of each tree.
 
-    Both make the same draws, so no second run is needed. Ties go to the first in the order of the draw.
+    Both make the same draws, so no second run is needed. Ties go to the first in the order of the draw. In a search
+    without its tree (tts.results.replay) the last score of a solution ranks it, as it does without lookahead.
     """
-    nodes = {node.path: node for node in search.nodes}
+    value = {node.path: node.value for node in search.nodes} or {
+        solution.path: reduce_scores(solution.scores, "last") for solution in search.solutions
+    }
     best = {}
     for solution in search.solutions:
         rival = best.setdefault(solution.path[0], solution)
-        if nodes[solution.path].value > nodes[rival.path].value:
+        if value[solution.path] > value[rival.path]:
             best[solution.path[0]] = solution
     forgotten = {solution.path for solution in search.solutions} - {solution.path for solution in best.values()}
     return replace(

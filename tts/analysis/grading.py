@@ -55,7 +55,9 @@ def _why_none(finish: str) -> str:
 
 
 def outcome_shares(graded: pd.DataFrame) -> pd.Series:
-    """Share of each outcome among all samples, in [0, 1]; they add up to 1."""
+    """Share of each outcome among all samples, in [0, 1]; they add up to 1. NaN where no outcome is known."""
+    if graded.outcome.isna().all():
+        return pd.Series(np.nan, index=pd.Index(OUTCOMES))
     return graded.outcome.value_counts(normalize=True).reindex(OUTCOMES, fill_value=0.0)
 
 

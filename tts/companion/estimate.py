@@ -228,7 +228,7 @@ async def missing(jobs: Sequence[Job], *, look: Callable[[Mapping], Setup] = set
     stores: dict[Path, DryStore] = {}
     found = []
     for job in jobs:
-        if job.name in COLLECTS:
+        if job.name in COLLECTS and not job.parameters.get("replay"):  # a replay makes nothing
             setup = look(job.parameters)
             setup.store = store = stores.setdefault(job.store, DryStore(job.store))
             before = len(store.gaps)

@@ -9,6 +9,9 @@ import pandas as pd
 
 from tts.companion.ledger import CLAIMS, COLUMNS, CRITERIA
 
+DEFAULT = "default run"
+RUNS = {"full run": "full", "replay run": "replay", DEFAULT: ""}  # as the table calls them -> folder below figures/
+
 BEGIN, END = "<!-- ledger: begin (made by run_all.sh) -->", "<!-- ledger: end -->"
 
 
@@ -57,23 +60,31 @@ def read(folder: str | Path) -> pd.DataFrame:
 
 
 def markdown(figures: str | Path) -> str:
-    """The ledger as a Markdown table: that of the `full` profile in figures/full/, and beside it that of figures/."""
-    here, there = (
-        {(row.claim, row.part): row for row in read(folder).itertuples()}
-        for folder in (figures, Path(figures) / "full")
-    )
-    runs = ["full run", "verdict"] * bool(there) + ["default run", "verdict"]
+    """The ledger as a Markdown table: the rows of figures/full/, figures/replay/ and figures/ side by side.
+
+    A run has its columns where its folder has rows; the default run has them always.
+    """
+    folders = {name: Path(figures) / folder for name, folder in RUNS.items()}
+    found = {
+        name: {(row.claim, row.part): row for row in read(folder).itertuples()} for name, folder in folders.items()
+    }
+    found = {name: rows for name, rows in found.items() if rows or name == DEFAULT}
+    runs = [head for name in found for head in (name, "verdict")]
     heads = ["", "the writeup", "its number", "basis", "asked", *runs, "shown in"]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     said = set()
-    for claim, part in sorted({**here, **there}, key=lambda key: list(CLAIMS).index(key[0])):  # stable: parts in order
-        mine, other = here.get((claim, part)), there.get((claim, part))
-        row, first = other or mine, claim not in said
+    # The default run's order of parts first; sorting is stable.
+    keys = dict.fromkeys(key for name in reversed(found) for key in found[name])
+    for claim, part in sorted(keys, key=lambda key: list(CLAIMS).index(key[0])):
+        of_runs = {name: rows.get((claim, part)) for name, rows in found.items()}
+        shown_in, row = next((name, row) for name, row in of_runs.items() if row)
+        basis = next((one.basis for one in of_runs.values() if one and one.basis), "")
+        first = claim not in said
         said.add(claim)
-        cells = [claim * first, row.writeup * first, row.number * first, row.basis * first, part]
-        for found in (other, mine) if there else (mine,):
-            cells += [_points(found), found.verdict] if found else ["", ""]
-        folder = Path(figures).name + "/full" * bool(other)
+        cells = [claim * first, row.writeup * first, row.number * first, basis * first, part]
+        for one in of_runs.values():
+            cells += [_points(one), one.verdict] if one else ["", ""]
+        folder = "/".join(filter(None, (Path(figures).name, RUNS[shown_in])))
         lines.append("| " + " | ".join([*cells, f"[{row.notebook}]({folder}/{row.figure}.png)"]) + " |")
     return "\n".join(lines)
 

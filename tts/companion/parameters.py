@@ -95,14 +95,16 @@ def figures_folder(parameters: Mapping[str, object], *, profiles: Path | None = 
 
     Only a run with the parameters of the default profile writes the committed figures. The base is $TTS_FIGURES, or the
     repository's figures/, or ./figures: default -> base, the `full` profile or a part of its grid (PARTS) -> base/full,
-    anything else -> base/local.
+    a replay of published completions -> base/replay, anything else -> base/local.
     """
     base = Path(os.environ.get("TTS_FIGURES") or (repository() or Path()) / "figures")
     return base / figures_subfolder(parameters, profiles=profiles)
 
 
 def figures_subfolder(parameters: Mapping[str, object], *, profiles: Path | None = None) -> str:
-    """The part of figures_folder below the base: empty, full or local."""
+    """The part of figures_folder below the base: empty, full, replay or local."""
+    if parameters.get("replay"):
+        return "replay"
     default = load_profile("default", folder=profiles)
     if parameters.get("quantization") == "fp8":  # the one setting of the machine that moves numbers
         return "local"

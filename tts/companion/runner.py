@@ -5,7 +5,7 @@
 
 Each notebook runs in a fresh kernel of this Python (kernels.py), in build/PROFILE/. After a run with the parameters of
 the committed cells, the executed notebooks are copied to notebooks/ and their figures to figures/. A run with any other
-parameters leaves its notebooks in the build folder and copies its figures to figures/full/ or figures/local/. The full
+parameters leaves its notebooks in the build folder and copies its figures to figures/full/, replay/ or local/. The full
 grid takes hours, so figures/full/runs.csv records when, where and with which parameters each notebook last ran.
 """
 
@@ -163,7 +163,7 @@ def keep(jobs: list[Job]) -> dict[str, int]:
         if folder.name == "full":
             note_runs(folder, [job for job in jobs if job.destination == "full"])
         gallery(folder, notebooks=sorted(Path("notebooks").glob("[0-9][0-9]_*.ipynb")))
-    if Path("README.md").exists() and any(job.destination in ("", "full") for job in jobs):
+    if Path("README.md").exists() and any(job.destination in ("", "full", "replay") for job in jobs):
         update_readme(Path("README.md"), "figures")
     pictures = [path for path in made.values() if path.suffix == ".png"]
     return {job.name: sum(job.figures in path.parents for path in pictures) for job in jobs}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
+import numpy as np
 import pandas as pd
 
 from tts import answers, experiment
@@ -17,7 +18,7 @@ from tts.companion.ledger import Rival
 from tts.companion.machine import names_of, plan_engines
 from tts.companion.parameters import MACHINE, check_parameters, figures_folder, load_profile, prms_of, store_folder
 from tts.errors import InputError, check_counts
-from tts.experiment import Sweep, seeds_to
+from tts.experiment import Sweep, samples_of, seeds_to
 from tts.models.open import open_policy, open_prm
 from tts.models.plan import Gpu
 from tts.plots.style import style
@@ -25,8 +26,10 @@ from tts.policy import Policy, Sampling
 from tts.prm import StepScorer
 from tts.problems import Problem, load_problems
 from tts.reductions import reduce_scores
-from tts.results.collect import Strategy
+from tts.results.collect import Strategy, settings_of_search
 from tts.results.keys import KeptKeys
+from tts.results.published import GREEDY_SOURCE, short_name
+from tts.results.replay import PublishedScorer, ReplayStore, greedy_baseline, published_policy
 from tts.results.store import Store
 from tts.strategies import beam_search, dvts
 
@@ -63,6 +66,7 @@ class Setup:
     prm: StepScorer | None
     other_prms: list[StepScorer]  # compared with prm
     baselines: list[Policy]
+    published: dict[str, float] = field(default_factory=dict)  # greedy accuracies in [0, 1] by baseline, if replayed
 
     @property
     def drawing(self) -> dict[str, object]:
@@ -72,6 +76,15 @@ class Setup:
             "concurrency": self.parameters["concurrency"],
             "patience": self.parameters["patience"],
         }
+
+    @property
+    def second_seeds(self) -> dict[int, int]:
+        """The one seed of the second policy and its N; in a replay the first that is published."""
+        seed, n = self.parameters["seed"], self.parameters["second_n_max"]
+        if isinstance(self.store, ReplayStore):
+            seeds = [one.seed for one in self.store.configs(self.second_policy.name, "best_of_n") if one.n >= n]
+            seed = min(seeds, default=seed)
+        return {seed: n}
 
     def bind(self, strategy: Strategy, **changes: object) -> Strategy:
         """A strategy with this notebook's settings (beam_width, depth, ...), or changes of them."""
@@ -94,9 +107,13 @@ class Setup:
             return None
         name = list(greedy)[place]
         baseline = next(one for one in self.baselines if one.name == name)
-        mine, other = (size_of(one) for one in (policy or self.policy, baseline))
-        times = (other.weights + other.head) / (mine.weights + mine.head) if mine and other else float("nan")
-        return Rival(name, greedy[name].correct.to_numpy(float), times)
+        mine, other = (_weights(one) for one in (policy or self.policy, baseline))
+        return Rival(name, greedy[name].correct.to_numpy(float), other / mine)
+
+    def own(self, greedy: Mapping[str, pd.DataFrame]) -> np.ndarray | None:
+        """The policy's own greedy accuracy of each problem, (P,); None where it is not among the baselines."""
+        same = [one.name for one in self.baselines if one.fingerprint == self.policy.fingerprint]
+        return greedy[same[0]].correct.to_numpy(float) if same else None
 
     @property
     def averaged(self) -> str:
@@ -106,6 +123,8 @@ class Setup:
 
     def about(self) -> str:
         """What this run takes, in a sentence or two."""
+        if self.no_trees:
+            return self._about_replay()
         models = [f"`{self.policy.name}` to N = {self.ns[-1]}"]
         if self.second_policy:
             models.append(f"`{self.second_policy.name}` to N = {self.parameters['second_n_max']}")
@@ -118,6 +137,25 @@ class Setup:
             parts.append(f"greedy decoding of {', '.join(f'`{one.name}`' for one in self.baselines)}")
         return f"{'; '.join(parts)}. {self.averaged} What the store has already is not made again."
 
+    @property
+    def no_trees(self) -> str:
+        """Why there is nothing to show of how a search went, in a sentence; "" where there is."""
+        if not isinstance(self.store, ReplayStore):
+            return ""
+        return "Left out: the published completions have neither the searches' trees nor their token counts."
+
+    def _about_replay(self) -> str:
+        policies = [f"`{one.name}`" for one in (self.policy, self.second_policy) if one]
+        parts = [
+            f"This run replays published completions of {' and '.join(policies)} (`{self.parameters['replay']}`) on "
+            f"{len(self.problems)} problems of `{self.parameters['problems']}`: seeds and their N are "
+            + ", ".join(f"{seed} to {n}" for seed, n in self.seeds.items())
+            + ". Nothing is sampled or scored. It has no trees and, of searches, no token counts."
+        ]
+        if self.published:
+            parts.append(f"Greedy accuracies are those of {GREEDY_SOURCE}: numbers without their own error.")
+        return " ".join(parts + [f"Left out: {what}." for what in self.store.said])
+
     async def samples(self, *, prm: StepScorer | None = None) -> list[pd.DataFrame]:
         """The policy's independent samples, graded and, with a PRM, scored; one table a seed. Closes both."""
         tables = await experiment.samples_of(
@@ -128,7 +166,14 @@ class Setup:
         return tables
 
     async def greedy(self) -> dict[str, pd.DataFrame]:
-        """Graded greedy solutions of the baselines by name, one row a problem."""
+        """Graded greedy solutions of the baselines by name, one row a problem.
+
+        In a replay only an accuracy is known: each problem counts as right with that chance, and no more is said.
+        """
+        if self.published:
+            ids = [problem.id for problem in self.problems]
+            one = {"problem": ids, "tokens": np.nan, "outcome": None}
+            return {name: pd.DataFrame(one | {"correct": accuracy}) for name, accuracy in self.published.items()}
         return await experiment.greedy_baselines(
             self.problems,
             self.baselines,
@@ -141,12 +186,13 @@ class Setup:
     async def samples_of_baselines(self, n: int) -> dict[str, pd.DataFrame]:
         """n scored samples a problem of each baseline that is no policy of this notebook, by its name; one seed.
 
-        Those that don't fit on this machine are left out. Each is closed before the verifier reads its samples.
+        Those that don't fit on this machine are left out, and all in a replay: of these only a greedy accuracy is known.
+        Each is closed before the verifier reads its samples.
         """
         tables = {}
         policies = {one.fingerprint for one in (self.policy, self.second_policy) if one}
         seeds = {self.sampling.seed: n}
-        for policy in self.baselines:
+        for policy in () if self.published else self.baselines:
             if policy.fingerprint not in policies:
                 await experiment.samples_of(self.problems, policy, None, self.store, seeds=seeds, **self.drawing)
                 await policy.close()
@@ -170,21 +216,41 @@ class Setup:
     ) -> Sweep:
         """tts.experiment.sweep with this notebook's parameters, or what is given in place of them.
 
-        settings: those of the strategies, such as beam_width.
+        settings: those of the strategies, such as beam_width. A replay takes the seeds and budgets that are published.
         """
+        policy, prm, seeds = policy or self.policy, prm or self.prm, seeds or self.seeds
+        aside, without = self.parameters.get("n_difficulty", 0), ()
+        if isinstance(self.store, ReplayStore):
+            seeds = self.store.plan_samples(policy, seeds, aside=aside)
+            every = powers_of_four(max(seeds.values()))
+            without = set(every) - set(self.published_budgets(every, seeds, policy=policy))
         return await experiment.sweep(
             problems or self.problems,
-            policy or self.policy,
-            prm or self.prm,
+            policy,
+            prm,
             self.store,
-            seeds=seeds or self.seeds,
-            n_difficulty=self.parameters.get("n_difficulty", 0),
+            seeds=seeds,
+            n_difficulty=aside,
             strategies=[self.bind(strategy, **settings) for strategy in strategies],
             reduction=self.parameters["reduction"],
             keep_trees=keep_trees,
             search_n_max=search_n_max,
+            without=without,
             **self.drawing,
         )
+
+    def published_budgets(
+        self, budgets: Sequence[int], seeds: Mapping[int, int], *, policy: Policy | None = None
+    ) -> list[int]:
+        """Those of the budgets at which beam search and DVTS of a policy are published for some of the seeds."""
+        policy, bound = policy or self.policy, [self.bind(strategy) for strategy in (beam_search, dvts)]
+        kept = []
+        for n in budgets:
+            drawn = [replace(self.sampling, seed=seed) for seed, n_max in seeds.items() if n <= n_max]
+            keys = [settings_of_search(one, policy, self.prm, n=n, sampling=how) for one in bound for how in drawn]
+            if self.store.has_searches(policy, keys):
+                kept.append(n)
+        return kept
 
     @property
     def compared(self) -> dict[str, object]:
@@ -192,7 +258,7 @@ class Setup:
         given = self.parameters
         return {
             "problems": self.problems[: given["verifier_problems"]],
-            "seeds": {given["seed"]: given["n_max"]},
+            "seeds": dict([next(iter(self.seeds.items()))]),
             "search_n_max": given["verifier_n_max"],
         }
 
@@ -240,6 +306,54 @@ def set_up(
         raise InputError(f"n_problems: {len(problems)} problems are too few for quintiles here: give at least {least}")
     if given.get("second_model") == given["policy_model"]:
         raise InputError(f"second_model is {given['second_model']}: give another policy than policy_model")
+    names = names_of(given.get("greedy_models", ""))
+    opened = (
+        _published(given, problems, names)
+        if given.get("replay")
+        else _opened(given, problems, names, open_policy=open_policy, open_prm=open_prm, gpus=gpus)
+    )
+    found = Setup(
+        parameters=given,
+        folder=figures_folder(parameters),
+        problems=problems,
+        sampling=sampling,
+        seeds=seeds,
+        ns=powers_of_two(n_max),
+        budgets=budgets,
+        **opened,
+    )
+    if isinstance(found.store, ReplayStore):
+        found.seeds = found.store.plan_samples(found.policy, seeds, aside=given.get("n_difficulty", 0))
+        found.budgets = budgets = found.published_budgets(budgets, found.seeds)
+        if "depth" in given and not budgets:
+            raise InputError(
+                f"replay: {found.policy.name} has no searches with these settings: check beam_width, depth"
+            )
+    if "probe" in given and not given["probe"] < budgets[0]:
+        raise InputError(f"probe is {given['probe']}: it must be below the smallest budget, {budgets[0]}")
+    if "probe" in given and given["probe"] > given["n_difficulty"]:
+        raise InputError(f"probe is {given['probe']}: it must be at most n_difficulty, {given['n_difficulty']}")
+    answers.remember(KeptKeys(found.store))
+    style()
+    return found
+
+
+def _served(given: Mapping[str, object], name: str) -> dict[str, object]:
+    """The arguments of open_policy or open_prm for a model behind URLs (the parameter called name)."""
+    arguments = {"server": given[name], "max_in_flight": given["max_in_flight"]}
+    return {argument: value for argument, value in arguments.items() if value}
+
+
+def _opened(
+    given: Mapping[str, object],
+    problems: Sequence[Problem],
+    names: Sequence[str],
+    *,
+    open_policy: Callable[..., Policy],
+    open_prm: Callable[..., StepScorer],
+    gpus: Sequence[Gpu] | None,
+) -> dict[str, object]:
+    """The store and the models of a run; names: of the baselines. Those that fit on no GPU are left out."""
     places = plan_engines(given, gpus)
 
     def policy(name: str, parameter: str, *, engine: str) -> Policy:
@@ -253,35 +367,39 @@ def set_up(
         return open_prm(name, parameter=parameter, engine=given["prm_engine"], problems=problems, **placed)
 
     others = prms_of(given["prm_model"], given["other_prms"])[1:] if "other_prms" in given else []
-    baselines = [name for name in names_of(given.get("greedy_models", "")) if name not in places.skipped]
-    store = Store(store_folder(given["store"]))
-    found = Setup(
-        parameters=given,
-        folder=figures_folder(parameters),
-        store=store,
-        problems=problems,
-        sampling=sampling,
-        seeds=seeds,
-        ns=powers_of_two(n_max),
-        budgets=budgets,
-        policy=policy(given["policy_model"], "policy_model", engine=given["engine"]),
-        second_policy=policy(given["second_model"], "second_model", engine=given["engine"])
-        if given.get("second_model")
-        else None,
-        prm=prm(given["prm_model"], "prm_model") if "prm_model" in given else None,
-        other_prms=[prm(name, "other_prms") for name in others],
-        baselines=[policy(name, "greedy_models", engine=given["greedy_engine"]) for name in baselines],
-    )
-    if "probe" in given and not given["probe"] < budgets[0]:
-        raise InputError(f"probe is {given['probe']}: it must be below the smallest budget, {budgets[0]}")
-    if "probe" in given and given["probe"] > given["n_difficulty"]:
-        raise InputError(f"probe is {given['probe']}: it must be at most n_difficulty, {given['n_difficulty']}")
-    answers.remember(KeptKeys(store))
-    style()
-    return found
+    second = given.get("second_model")
+    return {
+        "store": Store(store_folder(given["store"])),
+        "policy": policy(given["policy_model"], "policy_model", engine=given["engine"]),
+        "second_policy": policy(second, "second_model", engine=given["engine"]) if second else None,
+        "prm": prm(given["prm_model"], "prm_model") if "prm_model" in given else None,
+        "other_prms": [prm(name, "other_prms") for name in others],
+        "baselines": [
+            policy(name, "greedy_models", engine=given["greedy_engine"]) for name in names if name not in places.skipped
+        ],
+    }
 
 
-def _served(given: Mapping[str, object], name: str) -> dict[str, object]:
-    """The arguments of open_policy or open_prm for a model behind URLs (the parameter called name)."""
-    arguments = {"server": given[name], "max_in_flight": given["max_in_flight"]}
-    return {argument: value for argument, value in arguments.items() if value}
+def _published(given: Mapping[str, object], problems: Sequence[Problem], names: Sequence[str]) -> dict[str, object]:
+    """The same of a replay: nothing can be sampled, and the baselines have a published accuracy."""
+    if given.get("other_prms"):
+        raise InputError(
+            f'other_prms is "{given["other_prms"]}": of published completions only one verifier is known, give ""'
+        )
+    benchmark = load_problems(given["problems"])
+    baselines = [greedy_baseline(name) for name in names]
+    return {
+        "store": ReplayStore(store_folder(given["store"]), given["replay"], problems, benchmark=benchmark),
+        "policy": published_policy(given["policy_model"]),
+        "second_policy": published_policy(given["second_model"]) if given.get("second_model") else None,
+        "prm": PublishedScorer(short_name(given["prm_model"])) if "prm_model" in given else None,
+        "other_prms": [],
+        "baselines": [policy for policy, _ in baselines],
+        "published": {policy.name: accuracy for policy, accuracy in baselines},
+    }
+
+
+def _weights(model: Policy) -> float:
+    """The weights that multiply a token, or all parameters where a model card alone is known; NaN where nothing is."""
+    size = size_of(model)
+    return float(size.weights + size.head) if size else getattr(model, "parameters", float("nan"))

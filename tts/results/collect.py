@@ -55,9 +55,9 @@ async def sample(
     """n independent solutions of each problem (tts.strategies.majority): stored ones are read, missing ones are drawn.
 
     Returns one row a sample, ordered by problem and index, with the columns problem (id), index, text, tokens, logprob,
-    finish ("end", "stop", "length"; "failed" with the reason in error). concurrency counts problems in flight,
-    patience the seconds without progress, of the engine or of any problem, after which those in flight are tried again
-    and then recorded as failed.
+    finish ("end", "stop", "length"; "failed" with the reason in error), and those of score() below where the store has
+    them with the samples (tts.results.replay). concurrency counts problems in flight, patience the seconds without
+    progress, of the engine or of any problem, after which those in flight are tried again and then recorded as failed.
     A sample's key is free of n, PRM and vote: all methods share the samples, and a larger n adds the missing ones.
     """
     check_counts(n=n, concurrency=concurrency)
@@ -84,7 +84,8 @@ async def sample(
 
     limits = {"concurrency": concurrency, "patience": patience}
     records = await _complete(store, table, wanted, draw, f"{policy.name}: samples", policy=policy, **limits)
-    columns = ("text", "tokens", "prompt_tokens", "logprob", "finish", "error")
+    columns = ["text", "tokens", "prompt_tokens", "logprob", "finish", "error"]
+    columns += [name for name in ("scores", "unscored") if any(name in record for record in records.values())]
     return pd.DataFrame(
         [
             {"problem": problem.id, "index": key[1], **{name: records[key].get(name) for name in columns}}
@@ -113,7 +114,7 @@ async def score(
     table = store.table("scores", {"prm": prm.fingerprint})
     texts = samples[samples.text.notna()].groupby("problem").text.unique()
     wanted = {
-        problem: {(problem.hash, _text_hash(text)): text for text in texts.get(problem.id, ())} for problem in problems
+        problem: {(problem.hash, text_hash(text)): text for text in texts.get(problem.id, ())} for problem in problems
     }
 
     async def read(problem: Problem, missing: Sequence[Key]) -> list[Record]:
@@ -162,8 +163,7 @@ async def search(
     """
     check_counts(n=n, concurrency=concurrency)
     name = name_of(strategy)
-    settings = sample_settings(policy, sampling) | {"strategy": name, "prm": prm.fingerprint, "n": int(n)}
-    table = store.table("searches", settings | search_settings(strategy))
+    table = store.table("searches", settings_of_search(strategy, policy, prm, n=n, sampling=sampling))
     wanted = {problem: [(problem.hash,)] for problem in problems}
 
     async def run(problem: Problem, missing: Sequence[Key]) -> list[Record]:
@@ -180,6 +180,14 @@ async def search(
 def name_of(strategy: Strategy) -> str:
     """The name of a strategy, also of one whose settings functools.partial has set."""
     return strategy.func.__name__ if isinstance(strategy, partial) else strategy.__name__
+
+
+def settings_of_search(
+    strategy: Strategy, policy: Policy, prm: StepScorer, *, n: int, sampling: Sampling
+) -> dict[str, object]:
+    """Exactly what determines a search, besides the problem: what its key is hashed from."""
+    settings = sample_settings(policy, sampling) | {"strategy": name_of(strategy), "prm": prm.fingerprint, "n": int(n)}
+    return settings | search_settings(strategy)
 
 
 def search_settings(strategy: Strategy) -> dict[str, object]:
@@ -239,7 +247,7 @@ class DryStore(Store):
             self.gaps.append(Gap(table, missing, make, **models))
         for key in (key for keys in missing.values() for key in keys):
             text = f"{table.folder.name}, {key}: not made"
-            self.unsampled[_text_hash(text)] = table.folder.name
+            self.unsampled[text_hash(text)] = table.folder.name
             records[key] = {"text": text, "finish": "failed", "unscored": "failed"}
         return records
 
@@ -269,6 +277,8 @@ async def _complete(
     name, _, things = what.rpartition(": ")
     records = table.read()
     todo = _missing(records, wanted)
+    if todo and table.read_only:
+        raise InputError(f"{name}: {sum(map(len, todo.values())):,} of these {things} are missing: {table.read_only}")
     async with _only_maker(table, name, things) if todo else nullcontext():
         if todo:  # another process may have made some of it meanwhile
             records = table.read()
@@ -402,7 +412,8 @@ def _accounted(store: Store, table: Table, policy: Policy | None, prm: StepScore
         )
 
 
-def _text_hash(text: str) -> str:
+def text_hash(text: str) -> str:
+    """What stands for a solution's text in the key of its scores."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

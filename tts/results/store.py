@@ -68,6 +68,8 @@ class Store:
 class Table:
     """One append-only file of records. Several processes may append at once, and each reads whole records only."""
 
+    read_only = ""  # why nothing may be made for it, if so
+
     def __init__(self, store: Store, folder: Path, settings: dict[str, object]):
         self.store, self.folder, self.settings = store, folder, settings
         self.path = folder / "records.jsonl"
