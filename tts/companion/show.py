@@ -1,0 +1,39 @@
+"""What the notebooks display again and again: a module's own source, a problem, a table of shares, a folded answer."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from html import escape
+
+import pandas as pd
+from IPython.display import HTML, Code, Markdown
+
+from tts.problems import Problem
+
+
+def source(*objects: object) -> Code:
+    """The source of functions, classes or modules, as it runs."""
+    return Code("\n\n".join(inspect.getsource(one) for one in objects), language="python")
+
+
+def problem(one: Problem) -> Markdown:
+    """A problem with its gold answer."""
+    level = f", level {one.level}" if one.level else ""
+    about = f"**{one.subject or 'Problem'}**{level}, id `{one.id}`"
+    return Markdown(f"{about}\n\n{one.text}\n\n**Gold answer**: ${one.answer}$")
+
+
+def shares(table: pd.DataFrame | pd.Series, caption: str = "", *, signed: Sequence[object] = ()) -> object:
+    """A table of numbers in [-1, 1] in per cent, with signs in these columns; other columns are shown as they are."""
+    table = table.to_frame("share").T if isinstance(table, pd.Series) else table
+    floats = [name for name in table if pd.api.types.is_float_dtype(table[name])]
+    styler = table.style.format("{:.1%}", subset=floats, na_rep="-")
+    styler = styler.format("{:+.1%}", subset=[name for name in signed if name in table], na_rep="-")
+    return styler.set_caption(caption) if caption else styler
+
+
+def folded(answer: object, title: str = "Answer, from this run") -> HTML:
+    """An exercise's answer, closed until it is clicked: a table, or text."""
+    inside = answer._repr_html_() if hasattr(answer, "_repr_html_") else f"<p>{escape(str(answer))}</p>"
+    return HTML(f"<details><summary><b>{escape(title)}</b></summary>{inside}</details>")
