@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Sequence
 from html import escape
 
 import pandas as pd
 from IPython.display import HTML, Code, Markdown
 
+from tts.analysis.cost import size_of
+from tts.companion import ledger_table
+from tts.policy import Policy
 from tts.problems import Problem
 
 
@@ -24,6 +28,11 @@ def problem(one: Problem) -> Markdown:
     return Markdown(f"{about}\n\n{one.text}\n\n**Gold answer**: ${one.answer}$")
 
 
+def rules(*names: str) -> Markdown:
+    """What is computed for these claims of the ledger, and when each counts as reproduced."""
+    return Markdown(ledger_table.rules(*names))
+
+
 def shares(table: pd.DataFrame | pd.Series, caption: str = "", *, signed: Sequence[object] = ()) -> object:
     """A table of numbers in [-1, 1] in per cent, with signs in these columns; other columns are shown as they are."""
     table = table.to_frame("share").T if isinstance(table, pd.Series) else table
@@ -37,3 +46,18 @@ def folded(answer: object, title: str = "Answer, from this run") -> HTML:
     """An exercise's answer, closed until it is clicked: a table, or text."""
     inside = answer._repr_html_() if hasattr(answer, "_repr_html_") else f"<p>{escape(str(answer))}</p>"
     return HTML(f"<details><summary><b>{escape(title)}</b></summary>{inside}</details>")
+
+
+def model(policy: Policy) -> dict[str, object]:
+    """What a policy is, by its files: sizes, and how it was trained where the files say so."""
+    checkpoint = getattr(policy, "checkpoint", None)
+    size = size_of(policy)
+    if checkpoint is None or size is None:
+        return {}
+    found = {"weights": f"{size.weights + size.head:,}"}
+    names = {"layers": "num_hidden_layers", "width": "hidden_size", "vocabulary": "vocab_size"}
+    found |= {name: checkpoint.config.get(key, "") for name, key in names.items()}
+    trained = checkpoint.path / "training.json"
+    if trained.exists():
+        found |= {"tokens in training": f"{json.loads(trained.read_text(encoding='utf-8')).get('tokens', 0):,}"}
+    return found

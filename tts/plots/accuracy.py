@@ -1,4 +1,4 @@
-"""Figures of accuracy: curves over N, paired differences below them, panels by difficulty, the writeup's numbers in grey.
+"""Figures of accuracy: curves over N, paired differences, panels by difficulty, the writeup's numbers in grey.
 
 Points are tables as tts.analysis.curves.intervals makes them: method, n, accuracy, low, high, each in [0, 1].
 """
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 
 from tts.plots.style import GREY, STRATEGIES, label_right, log2_axis
 
@@ -65,7 +66,7 @@ def greedy_lines(ax: Axes, lines: pd.DataFrame) -> None:
     for height in 100 * lines.accuracy:
         ax.axhline(height, color=STRATEGIES["greedy"].color, ls="--", lw=1.2, zorder=1)
     low, high = ax.get_ylim()
-    words = lines["label"] if "label" in lines else lines.method
+    words = lines.get("label", lines.method)
     label_right(ax, dict(zip(words, 100 * lines.accuracy, strict=True)), gap=0.045 * (high - low))
 
 
@@ -82,7 +83,8 @@ def writeup_marks(ax: Axes, numbers: pd.DataFrame, *, looks: Looks | None = None
     for row in numbers[numbers.n.isna()].itertuples():
         place = ax.get_yaxis_transform()
         ax.plot([0, 0.018], [100 * row.accuracy] * 2, color=GREY, lw=1.6, transform=place, label="_")
-        ax.text(0.024, 100 * row.accuracy, row.label, color=GREY, fontsize=7, va="center", transform=place)
+        words = ax.text(0.024, 100 * row.accuracy, row.label, color=GREY, fontsize=7, va="center", transform=place)
+        words.set_path_effects([withStroke(linewidth=2.5, foreground="white")])  # a line of ours may run behind it
 
 
 def accuracy_figure(

@@ -204,10 +204,10 @@ def draw_tree(ax: Axes, table: pd.DataFrame, *, by_score: bool = True) -> None:
             fill = {"facecolor": np.where(ends, CHOSEN, COLOURS.get(state, KEPT))}
         sizes = size * area * nodes["count"]
         ax.scatter(nodes.x, nodes.depth, s=sizes, marker=marker, edgecolor=INK, linewidth=0.6, zorder=3, **fill)
-    ringed = table[table.right.eq(True)]
-    around = area * ringed["count"] * ringed.state.map(lambda state: STATES[state][1])
-    rings = (around**0.5 + 4.5) ** 2
-    ax.scatter(ringed.x, ringed.depth, s=rings, facecolor="none", edgecolor=RIGHT, linewidth=1.6, zorder=2.9)
+    if len(ringed := table[table.right.eq(True)]):
+        around = area * ringed["count"] * [STATES[state][1] for state in ringed.state]
+        look = {"facecolor": "none", "edgecolor": RIGHT, "linewidth": 1.6, "zorder": 2.9}
+        ax.scatter(ringed.x, ringed.depth, s=(around**0.5 + 4.5) ** 2, **look)
     if wide <= ROOM_FOR_NUMBERS:
         for node in table[table.score.notna()].rename(columns={"count": "count_"}).itertuples():
             away = 2 + (area * node.count_ * STATES[node.state][1]) ** 0.5 / 2 if node.count_ > 1 else 6.5

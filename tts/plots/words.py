@@ -25,7 +25,8 @@ def caption(says: str, about: str, data: pd.DataFrame | None) -> str:
         kind = "Wilson" if "quintile" in data else "bootstrap"
         marks.append(f"Bars and bands are 95 % {kind} intervals over problems.")
     if data is not None and "method" in data and data.method.astype(str).str.startswith("greedy").any():
-        marks.append("Dashed lines, or crosses where the x axis is a cost, are greedy decoding of the policies named.")
+        shape = "Crosses" if "flops" in data else "Dashed lines"
+        marks.append(f"{shape} are greedy decoding of the policies named.")
     if data is not None and "source" in data:
         sources = "; ".join(dict.fromkeys(data.source.dropna()))
         marks.append(f"Grey marks are the writeup's models on MATH-500: {sources}.")
@@ -74,7 +75,7 @@ def _numbers(data: pd.DataFrame) -> Iterator[str]:
         yield f"{len(data)} points"
         return
     ours = data[data.source.isna()] if "source" in data else data
-    keys = [name for name in ours if not is_numeric_dtype(ours[name]) and name != "source"]
+    keys = [name for name in ours if not is_numeric_dtype(ours[name]) and name not in ("source", "label")]
     keys += [name for name in ours if name == "quintile"]
     unit = ours[column].abs().max() <= 1
     groups = ours.groupby(keys, sort=False, dropna=False) if keys else [((), ours)]
