@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 import pandas as pd
 from IPython.display import HTML, Code, Markdown
 
+from tts import voting
 from tts.analysis.cost import size_of
 from tts.companion import ledger_table
 from tts.policy import Policy
 from tts.problems import Problem
+from tts.reductions import reduce_scores
 
 
 def source(*objects: object) -> Code:
@@ -61,3 +63,32 @@ def model(policy: Policy) -> dict[str, object]:
     if trained.exists():
         found |= {"tokens in training": f"{json.loads(trained.read_text(encoding='utf-8')).get('tokens', 0):,}"}
     return found
+
+
+def ballots(tables: Mapping[str, pd.DataFrame], reduction: str, *, most: int = 6) -> object:
+    """The answers to one problem as votes and verifier see them: label -> graded solutions with their step scores.
+
+    Of each table the `most` answers with the most votes, and those that some rule chose. A solution without an answer
+    has no vote. reduction: of the step scores (tts.reductions).
+    """
+    parts = []
+    for label, graded in tables.items():
+        keys, scores = list(graded.key), [reduce_scores(steps, reduction) for steps in graded.scores]
+        chosen = {"majority": voting.majority(keys)}
+        chosen |= {rule: getattr(voting, rule)(keys, scores) for rule in ("weighted", "vanilla")}
+        of_answer = graded.assign(score=scores).dropna(subset=["key"]).groupby("key", sort=False)
+        seen = of_answer.agg(
+            answer=("answer", "first"),
+            right=("correct", "first"),
+            votes=("index", "size"),
+            total=("score", "sum"),
+            best=("score", "max"),
+        )
+        seen["chosen by"] = [", ".join(rule for rule, key in chosen.items() if key == answer) for answer in seen.index]
+        seen = seen.sort_values("votes", ascending=False, kind="stable")
+        top = [i < most or bool(by) for i, by in enumerate(seen["chosen by"])]
+        parts.append(seen[top].assign(of=label))
+    table = (
+        pd.concat(parts).set_index(["of", "answer"]).rename(columns={"total": "sum of scores", "best": "best score"})
+    )
+    return table.style.format(precision=2)

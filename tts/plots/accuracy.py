@@ -151,7 +151,7 @@ def _legend(fig: Figure, axes: Sequence[Axes], columns: int, *, grey: bool = Fal
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
     if grey:
-        entries["the writeup's models (Llama, MATH-500)"] = Line2D([], [], marker="o", mfc="white", color=GREY, ls="")
+        entries["the writeup's models, same marks"] = Line2D([], [], marker="o", mfc="white", color=GREY, ls="")
     fig.legend(entries.values(), entries.keys(), loc="outside upper center", ncols=columns)
 
 

@@ -26,16 +26,17 @@ if TYPE_CHECKING:
 GAP = 1.0  # between two trees of DVTS; neighbours in a row are at least 1 apart
 ROOM_FOR_NUMBERS = 20  # a wider picture has no numbers
 
-# State of a node -> marker, relative size, words in the legend; of equal siblings the first of these is shown.
+# State of a node -> marker, relative size, words in the legend.
 STATES = {
     "root": ("s", 1.0, "problem"),
-    "solution": ("*", 1.8, "finished: a solution"),
     "kept": ("o", 1.0, "kept and expanded"),
-    "finished": ("D", 0.6, "finished, not returned"),
     "dropped": ("X", 0.9, "dropped"),
+    "solution": ("*", 1.8, "finished: a solution"),
+    "finished": ("D", 0.6, "finished, not returned"),
     "duplicate": ("<", 0.8, "dropped as a sibling's copy"),
     "cut": ("v", 0.8, "cut: out of tokens or context"),
 }
+RANK = ("root", "solution", "kept", "finished", "dropped", "duplicate", "cut")  # of equal siblings the first is shown
 SCORES = "viridis_r"  # the colours of scores
 RIGHT = "#000000"  # of the ring around a right step
 MOST_AREA = 600  # of the marker of the step that was drawn most often
@@ -76,7 +77,7 @@ def node_table(
         places = _places([(tree,), *(path for path in members if path[0] == tree)])
         for path, x in places.items():
             equal = [steps[one] for one in members[path]] or [("root", None, "")]
-            state, score, text = min(equal, key=lambda step: list(STATES).index(step[0]))
+            state, score, text = min(equal, key=lambda step: RANK.index(step[0]))
             texts = [steps[members[path[:length]][0]][2] for length in range(2, len(path) + 1)]
             label = (right(texts) or [None])[-1] if texts else None
             in_chosen = any(one in on_path for one in members[path] or [path])
