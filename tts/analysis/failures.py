@@ -20,12 +20,14 @@ def by_depth(search: Search, labels: Labels) -> pd.DataFrame:
     if it and all before it are. Kept are those that were expanded and those that end a solution that was returned.
     """
     texts: dict[tuple[int, ...], tuple[str, ...]] = {}
+    known: dict[tuple[str, ...], bool] = {(): True}  # steps -> whether all of them are right
     rows = []
     for node in search.nodes:  # by path: a parent comes before its children
-        texts[node.path] = (*texts.get(node.path[:-1], ()), node.text)
-        steps = [text for text in texts[node.path] if text.strip()]
-        right = bool(steps) and all(labels(steps) or [False])
-        kept = node.fate in ("kept", "solution")
+        before = texts.get(node.path[:-1], ())
+        steps = texts[node.path] = (*before, node.text) if node.text.strip() else before
+        if steps not in known:  # what follows a wrong step is wrong
+            known[steps] = known[before] and all(labels(steps) or [False])
+        right, kept = known[steps], node.fate in ("kept", "solution")
         rows.append((len(node.path) - 1, 1, right, kept, kept and right))
     table = pd.DataFrame(rows, columns=["depth", "drawn", "drawn_right", "kept", "kept_right"])
     return table.groupby("depth").sum().astype(int)

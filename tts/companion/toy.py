@@ -60,3 +60,8 @@ class Scorer:
     async def score(self, problem: str, steps: Sequence[str], *, known: Sequence[float] = ()) -> list[float]:
         """One score a step, the known ones as they are."""
         return [*known, *(self.scores[step.strip()] for step in steps[len(known) :])]
+
+
+def right(steps: Sequence[str]) -> list[bool]:
+    """Whether each step of a solution is right: only one way leads to the answer."""
+    return [step.strip() in RIGHT for step in steps]

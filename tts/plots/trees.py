@@ -137,15 +137,15 @@ def _state(node: Node) -> str:
     return "finished" if node.fate == "dropped" and node.finish == "end" else node.fate
 
 
-def draw(tables: Mapping[str, pd.DataFrame]) -> Figure:
-    """Trees below one another, each under its title: title -> table of node_table()."""
+def draw(tables: Mapping[str, pd.DataFrame], *, texts: bool = False) -> Figure:
+    """Trees below one another, each under its title: title -> table of node_table(). texts: write the steps out."""
     deep = [table.depth.max() + 1 for table in tables.values()]
     fig, axes = plt.subplots(
         len(tables), figsize=(9.6, 1.1 + 0.52 * sum(deep) + 0.3 * len(deep)), height_ratios=deep, squeeze=False
     )
     for ax, (title, table) in zip(axes[:, 0], tables.items(), strict=True):
         ax.set_title(title, loc="left", fontsize=10)
-        draw_tree(ax, table)
+        draw_tree(ax, table, texts=texts)
     add_key(fig, tables.values())
     fig.colorbar(ScalarMappable(cmap=SCORES), ax=axes, label="score of the step", aspect=30, fraction=0.03, pad=0.01)
     return fig
@@ -174,12 +174,13 @@ def add_key(fig: Figure, tables: Collection[pd.DataFrame], *, by_score: bool = T
     )
 
 
-def draw_tree(ax: Axes, table: pd.DataFrame, *, by_score: bool = True) -> None:
+def draw_tree(ax: Axes, table: pd.DataFrame, *, by_score: bool = True, texts: bool = False) -> None:
     """Draw the trees of one search into ax; table: see node_table().
 
     A node's marker shows what became of it, its area how often it was drawn, and its colour its score or, with
     by_score=False, the same as the marker; a node without a score is hollow. Score and count stand beside the node
-    where there is room. A ring marks a right step. Bold edges lead to the chosen solutions.
+    where there is room, with texts=True below the step itself. A ring marks a right step. Bold edges lead to the
+    chosen solutions.
     """
     at = table.set_index("path")
     wide = table.x.max() + 1
@@ -212,9 +213,12 @@ def draw_tree(ax: Axes, table: pd.DataFrame, *, by_score: bool = True) -> None:
     if wide <= ROOM_FOR_NUMBERS:
         for node in table[table.score.notna()].rename(columns={"count": "count_"}).itertuples():
             away = 2 + (area * node.count_ * STATES[node.state][1]) ** 0.5 / 2 if node.count_ > 1 else 6.5
+            away += 3 * (node.right is True)  # its ring
             many = f"\n×{node.count_}" if node.count_ > 1 else ""
-            look = {"fontsize": 6.5 if by_score else 8, "va": "top"}
+            look = {"fontsize": 8 if texts or not by_score else 6.5, "va": "center" if texts else "top"}
             place, words = (node.x, node.depth), f"{node.score:.2f}{many}"
+            if texts:
+                words, look["parse_math"] = f"{node.text.strip()}\n{words}", False
             label = ax.annotate(words, place, (away, -1), textcoords="offset points", **look)
             label.set_path_effects([withStroke(linewidth=2, foreground="white")])  # edges run behind it
             label.set_zorder(4)
