@@ -155,6 +155,45 @@ def _legend(fig: Figure, axes: Sequence[Axes], columns: int, *, grey: bool = Fal
     fig.legend(entries.values(), entries.keys(), loc="outside upper center", ncols=columns)
 
 
+def panels(
+    parts: Mapping[str, pd.DataFrame],
+    ns: Sequence[int],
+    *,
+    dotted: Mapping[str, pd.DataFrame] | None = None,
+    writeup: Mapping[str, pd.DataFrame] | None = None,
+    looks: Looks | None = None,
+    apart: float = 0.16,
+    ylabel: str = "accuracy (%)",
+) -> Figure:
+    """Panels of shares over N, with error bars, all on one scale from 0 to 100 %: title -> points.
+
+    dotted: points that are dotted lines without marks or bars in the panel of that title. writeup: its numbers, as in
+    writeup_marks(), in the panel of that title. Six panels stand in two rows. apart: as in draw_curves().
+    """
+    rows = 1 if len(parts) < 5 else 2
+    across = -(-len(parts) // rows)
+    fig, axes = plt.subplots(
+        rows, across, figsize=(0.8 + 2.45 * across, 0.9 + 2.2 * rows), sharex=True, sharey=True, squeeze=False
+    )
+    for ax, (title, points) in zip(axes.flat, parts.items()):
+        if writeup and title in writeup:
+            numbers = writeup[title]
+            writeup_marks(ax, numbers[numbers.n.isin(ns)], looks=looks)
+        draw_curves(ax, points, looks=looks, bars=list(points.method.unique()), apart=apart)
+        if dotted and title in dotted:
+            thin = {"linestyle": ":", "linewidth": 1.2, "marker": "", "label": "_"}
+            draw_curves(ax, dotted[title], looks=dict.fromkeys(dotted[title].method, thin), bars=(), bands=())
+        log2_axis(ax, ns).set_xlabel("")
+        ax.set_title(title, fontsize=9)
+    for ax in axes.flat[len(parts) :]:
+        ax.set_visible(False)
+    axes[0, 0].set_ylim(-3, 103)
+    fig.supxlabel("generations per problem, N", fontsize=10)
+    fig.supylabel(ylabel, fontsize=10)
+    _legend(fig, axes.flat[: len(parts)], min(4, across + 1), grey=bool(writeup))
+    return fig
+
+
 def difficulty_panels(
     points: pd.DataFrame, *, overall: pd.DataFrame | None = None, writeup: pd.DataFrame | None = None
 ) -> Figure:
@@ -163,26 +202,10 @@ def difficulty_panels(
     points: columns quintile, n, method, accuracy, low, high. overall: the same for all problems, without quintile, in a
     sixth panel; writeup: the writeup's numbers, which are known for all problems only.
     """
-    fig, axes = plt.subplots(2, 3, figsize=(8.2, 5.2), sharex=True, sharey=True)
-    quintiles, ns = sorted(set(points.quintile)), sorted(set(points.n))
-    methods = list(dict.fromkeys(points.method))
     names = {1: "quintile 1 (easiest)", 5: "quintile 5 (hardest)"}
-    panels = {names.get(q, f"quintile {q}"): points[points.quintile == q] for q in quintiles}
-    if overall is not None:
-        panels["all problems"] = overall
-    for ax, (name, rows) in zip(axes.flat, panels.items()):
-        if name == "all problems" and writeup is not None:
-            writeup_marks(ax, writeup[writeup.n.isin(ns)])
-        draw_curves(ax, rows, bars=methods, apart=0.16)
-        log2_axis(ax, ns).set_xlabel("")
-        ax.set_title(name, fontsize=9)
-    for ax in axes.flat[len(panels) :]:
-        ax.set_visible(False)
-    axes[0, 0].set_ylim(-3, 103)
-    fig.supxlabel("generations per problem, N", fontsize=10)
-    fig.supylabel("accuracy (%)", fontsize=10)
-    _legend(fig, axes.flat[:1], 2 if writeup is not None else len(methods), grey=writeup is not None)
-    return fig
+    parts = {names.get(q, f"quintile {q}"): rows for q, rows in points.groupby("quintile")}
+    parts |= {} if overall is None else {"all problems": overall}
+    return panels(parts, sorted(set(points.n)), writeup=None if writeup is None else {"all problems": writeup})
 
 
 def difficulty_bars(points: pd.DataFrame) -> Figure:
