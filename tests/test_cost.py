@@ -2,9 +2,11 @@
 
 import asyncio
 
-from fakes import PROBLEM, ScriptedPolicy, ScriptedScorer, by_hash, dice
+import pandas as pd
+import pytest
+from fakes import PROBLEM, ScriptedPolicy, ScriptedScorer, by_hash, by_last, dice, table
 
-from tts.analysis.cost import Usage, independent, measured, searched
+from tts.analysis.cost import Usage, by_budget, independent, measured, searched
 from tts.models.flops import Size
 from tts.strategies import beam_search, best_of_n
 
@@ -50,6 +52,37 @@ def test_a_lookahead_is_decoded_and_scored_too():
     found, ahead = search(2)
     assert ahead.decoded == found.generated > sum(node.tokens for node in found.nodes)
     assert ahead.scored == 2 + found.scored
+
+
+def test_a_step_that_was_drawn_twice_is_scored_once_or_twice():
+    """Of four equal first steps two are kept; with once=False each of them, and each of their ends, is read."""
+    search = asyncio.run(
+        beam_search(
+            PROBLEM,
+            ScriptedPolicy(table({"": ["a\n\n"] * 4, "a\n\n": ["b$"] * 4})),
+            ScriptedScorer(by_last(a=0.5, b=0.5)),
+            n=4,
+            beam_width=2,
+        )
+    )
+    once, every = (searched(2, search, policy=SMALL, prm=LARGE, once=once) for once in (True, False))
+    assert (once.decoded, every.decoded) == (4 * 3 + 4 * 2,) * 2
+    assert (once.scored, every.scored) == (2 + 3 + 2, 2 + 4 * 3 + 4 * 2)
+    assert every.prm_flops > once.prm_flops
+    assert once.policy_flops == every.policy_flops
+
+
+def test_budgets_by_hand():
+    """Three samples of one problem, two of them equal: at N = 1 one text is read, at N = 3 two or three."""
+    samples = pd.DataFrame({"problem": ["p"] * 3, "text": ["x", "x", "y"], "tokens": [4, 4, 6]})
+    found = by_budget(samples, {"p": 2}, [1, 3], policy=SMALL, prm=LARGE)
+    texts = {"x": LARGE.flops(4, 2), "y": LARGE.flops(6, 2)}
+    prompt, whole = LARGE.flops(2), independent(2, [4, 4, 6], policy=SMALL).policy_flops
+    assert found.decoding[3] == whole
+    assert found.reading[3] == prompt + texts["x"] + texts["y"]
+    assert found.reading_all[3] == prompt + 2 * texts["x"] + texts["y"]
+    assert found.reading[1] == pytest.approx(found.reading_all[1])  # one sample has no copy
+    assert found.reading_all[1] == pytest.approx(prompt + (2 * texts["x"] + texts["y"]) / 3)
 
 
 def test_sums_differences_and_records():

@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import pytest
 from matplotlib.colors import same_color
 
-from tts.plots.diagrams import reductions, search_strategies, step_bars
+from tts.plots.diagrams import _typeset, reductions, search_strategies, step_bars
 from tts.plots.saving import save_figure
 from tts.plots.scripted import scripted_search
 from tts.plots.style import CHOSEN
@@ -73,10 +73,13 @@ def test_bars_are_as_long_as_their_scores():
     assert widths == {(0, 1), (0, 0.75), (-1, 1), (-1, 0.25)}  # each on a track of length 1
     words = [text.get_text() for text in ax.texts]
     assert words == ["0.750", "$1+1=2$", "0.250", "So.", "first wrong step"]
+    assert [text.get_parse_math() for text in ax.texts if text.get_text() in ("$1+1=2$", "So.")] == [True, False]
 
 
 def test_lines_come_from_the_steps_that_a_reduction_looks_at():
-    fig = reductions(["a", "b", "c"], [0.9, 0.4, 0.7], {"min": 0.4, "prod": 0.252, "last": 0.7})
+    three = {"min": 0.4, "prod": 0.252, "last": 0.7}
+    fig = reductions({"typical": (["a", "b", "c"], [0.9, 0.4, 0.7], three), "rare": (["d"], [0.1], {"last": 0.1})})
+    assert [ax.get_title(loc="left") for ax in fig.axes] == ["typical", "rare"]
     starts = [(line.get_color(), -line.get_ydata()[0]) for line in fig.axes[0].lines]
     colours = list(dict.fromkeys(colour for colour, _ in starts))
     assert [[k for colour, k in starts if colour == one] for one in colours] == [[1], [0, 1, 2], [2]]
@@ -87,9 +90,23 @@ def test_any_text_can_be_drawn(tmp_path):
     steps = [r"$\frac{1}{2", "$$", "a\x00b\x1b[0m\nc", "<&>", "very long " * 50, ""]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a letter that the font lacks
-        fig = reductions(steps, [0.1] * len(steps), {"last": 0.1})
-        save_figure(fig, "any", None, folder=tmp_path, caption="c", alt="a")
+        fig = reductions({"any": (steps, [0.1] * len(steps), {"last": 0.1})})
+        save_figure(fig, "any", None, "Any text.", folder=tmp_path)
     drawn = (tmp_path / "any.svg").read_text()
     assert "\x00" not in drawn
     assert "\x1b" not in drawn
     assert max(len(text.get_text()) for text in fig.axes[0].texts) <= 40
+
+
+@pytest.mark.parametrize(
+    ("step", "drawn"),
+    [
+        (r"So $\boxed{7}$.", (r"So $\mathbf{7}$.", True)),
+        (r"Then $3\cdot2=6$.\n\n", (r"Then $3\cdot2=6$.", True)),
+        (r"$\frac{1}{2", (r"$\frac{1}{2", False)),  # can't be set
+        ("no formula", ("no formula", False)),
+        ("x" * 50, ("x" * 39 + "…", False)),
+    ],
+)
+def test_a_step_is_set_as_mathematics_where_it_can_be(step, drawn):
+    assert _typeset(step.replace("\\n", "\n"), 40) == drawn

@@ -10,10 +10,11 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from tts.plots.accuracy import accuracy_figure, choice_map, difficulty_bars, difficulty_panels
 from tts.plots.saving import gallery, save_figure
-from tts.plots.style import STRATEGIES, accuracy_figure, choice_map, difficulty_alt, label_right, log2_axis, style
+from tts.plots.style import GREY, STRATEGIES, label_right, log2_axis, style
 
-WORDS = {"caption": "Accuracy over\n 3 problems.", "alt": "A line [that] rises."}
+WORDS = {"says": "A line [that]\n rises."}
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +77,8 @@ def test_csv_has_the_points_and_the_sidecar_the_words(tmp_path, points):
     save_figure(draw(points), "maj", points, folder=tmp_path, **WORDS)
     assert (tmp_path / "maj.csv").read_text() == "n,accuracy\n1,0.333333\n2,0.5\n4,0.666667\n"
     words = json.loads((tmp_path / "maj.json").read_text())
-    assert words == {"caption": "Accuracy over 3 problems.", "alt": "A line [that] rises."}
+    alt = "A line [that] rises. Chart against generations per problem, N. 67% at N = 4."
+    assert words == {"caption": "A line [that] rises.", "alt": alt}
     assert ">majority voting</text>" in (tmp_path / "maj.svg").read_text()  # text stays text
 
 
@@ -88,8 +90,7 @@ def test_diagram_has_no_points(tmp_path, points):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"caption": " "}, "caption of figure maj is empty"),
-        ({"alt": ""}, "alt of figure maj is empty"),
+        ({"says": " "}, "says of figure maj is empty"),
         ({"data": pd.DataFrame()}, "data of figure maj is empty"),
         ({"name": "../maj"}, "name='../maj'"),
         ({"name": ""}, "name=''"),
@@ -125,9 +126,9 @@ def test_the_map_of_choices_says_method_and_accuracy_and_leaves_the_style_alone(
     accuracy = np.array([[1, 0.98], [0.9, 0.8], [0.5, 0.6], [0.2, 0.3], [0, 0.123]])
     labels = np.array([["majority voting", "Best-of-N, weighted"], *[["DVTS", "beam search"]] * 4])
     for folder in ("one", "two"):
-        fig, ax = plt.subplots()
-        choice_map(ax, accuracy, labels, [4, 16])
-        save_figure(fig, "map", None, folder=tmp_path / folder, caption="c", alt="a")
+        fig = choice_map(accuracy, labels, [4, 16])
+        ax = fig.axes[0]
+        save_figure(fig, "map", None, "A map.", folder=tmp_path / folder)
     words = [text.get_text() for text in ax.texts]
     assert words[:2] == ["majority voting\n100%", "Best-of-N,\nweighted\n98%"]
     assert words[-2:] == ["DVTS\n0%", "beam search\n12%"]
@@ -146,22 +147,61 @@ def luminance(colour):
 
 def test_text_on_the_map_of_choices_has_the_contrast_that_wcag_asks_for():
     accuracy = np.linspace(0, 1, 105).reshape(5, 21)
-    _, ax = plt.subplots()
-    choice_map(ax, accuracy, np.full(accuracy.shape, "DVTS"), range(21))
+    ax = choice_map(accuracy, np.full(accuracy.shape, "DVTS"), range(21)).axes[0]
     for words, cell in zip(ax.texts, ax.collections[0].get_facecolors(), strict=True):
         dark, light = sorted((luminance(words.get_color()), luminance(cell[:3])))
         assert (light + 0.05) / (dark + 0.05) >= 4.5, words.get_text()
 
 
-def test_alt_text_of_difficulty_bars_is_of_the_largest_budget():
-    rows = [
-        (q, n, method, n / 20 / q) for q in (1, 2) for n in (4, 16) for method in ("majority", "best_of_n_weighted")
-    ]
-    words = difficulty_alt(pd.DataFrame(rows, columns=["quintile", "n", "method", "accuracy"]))
-    assert words == (
-        "Bar chart in five groups, quintile 1 (easiest) to 5 (hardest). At the largest N: quintile 1: majority "
-        "voting 80%, Best-of-N, weighted 80%; quintile 2: majority voting 40%, Best-of-N, weighted 40%."
-    )
+NUMBERS = pd.DataFrame(
+    {
+        "method": ["majority", "majority", "greedy 8B"],
+        "n": [2, 64, None],
+        "accuracy": [0.3, 0.5, 0.7],
+        "label": ["", "", "8B"],
+        "source": ["a chart", "a chart", "a paper"],
+    }
+)
+
+
+def rows_of(methods, **columns):
+    """Points of these methods at N = 2 and 4, each with an interval of 5 points down and 10 up."""
+    rows = [(method, n, n / 10, n / 10 - 0.05, n / 10 + 0.1) for method in methods for n in (2, 4)]
+    return pd.DataFrame(rows, columns=["method", "n", "accuracy", "low", "high"]).assign(**columns)
+
+
+def test_the_writeups_numbers_are_grey_marks_of_the_methods_shape_where_n_is_shown():
+    [ax] = accuracy_figure(rows_of(["majority"]), [2, 4], writeup=NUMBERS).axes
+    marks = [line for line in ax.lines if line.get_color() == GREY]
+    seen = [(list(line.get_xdata()), list(line.get_ydata()), line.get_marker()) for line in marks]
+    assert seen == [([2.0], [30.0], "o"), ([0, 0.018], [70, 70], "None")]  # N = 64 is not on the axis
+    assert [text.get_text() for text in ax.texts] == ["8B"]
+    assert "the writeup's models, same marks" in [text.get_text() for text in ax.figure.legends[0].get_texts()]
+
+
+def test_paired_differences_stand_below_and_take_the_intervals_from_the_curves():
+    points, paired = rows_of(["majority", "dvts"]), rows_of(["dvts"])
+    above, below = accuracy_figure(points, [2, 4], paired=paired).axes
+    assert not above.collections
+    assert not above.containers, "no bands or bars that hide a paired difference"
+    [(line, caps, _)] = below.containers
+    assert list(line.get_ydata()) == [20, 40]
+    assert line.get_linestyle() == "None"
+    assert [list(cap.get_ydata()) for cap in caps] == [pytest.approx([15, 35]), pytest.approx([30, 50])]
+    assert list(below.lines[0].get_ydata()) == [0, 0]
+
+
+def test_difficulty_has_a_panel_a_quintile_and_one_for_all_problems():
+    methods = ["majority", "best_of_n_weighted"]
+    points = pd.concat(rows_of(methods, quintile=q) for q in range(1, 6))
+    fig = difficulty_panels(points, overall=rows_of(methods), writeup=NUMBERS)
+    titles = [ax.get_title() for ax in fig.axes]
+    assert titles[:3] == ["quintile 1 (easiest)", "quintile 2", "quintile 3"]
+    assert titles[3:] == ["quintile 4", "quintile 5 (hardest)", "all problems"]
+    assert all(len(ax.containers) == 2 for ax in fig.axes)
+    assert [sum(line.get_color() == GREY for line in ax.lines) for ax in fig.axes] == [0, 0, 0, 0, 0, 1]
+    [bars] = difficulty_bars(points).axes
+    assert len(bars.patches) == 5 * 2 * 2
 
 
 def test_log2_axis_has_plain_ticks(points):
@@ -183,7 +223,8 @@ def test_gallery_lists_every_figure(tmp_path, points):
     save_figure(draw(points), "one", None, folder=tmp_path, **WORDS)
     page = gallery(tmp_path).read_text()
     assert page.index("## one") < page.index("## two")
-    assert "![A line (that) rises.](two.png)" in page
+    assert "![A line (that) rises. Chart" in page
+    assert "](two.png)" in page
     assert "[SVG](two.svg) · [CSV](two.csv)" in page
     assert "one.csv" not in page
     assert gallery(tmp_path).read_text() == page

@@ -126,3 +126,35 @@ def test_the_old_name_of_other_prms(given, named, monkeypatch, capsys):
     jobs = plan(profile="smoke", only="03,04", changes=[given])
     assert [job.parameters["other_prms"] for job in jobs] == [named] * 2
     assert capsys.readouterr().err == "run_all: --set: the parameter weaker_prm is now called other_prms\n"
+
+
+def test_the_committed_run_has_no_banner_and_any_other_says_what_is_changed():
+    committed = opened()
+    assert committed.changed == {"engine": "transformers"}  # that of these tests
+    usual = set_up(load_profile("default"))
+    assert usual.changed == {}
+    assert usual._repr_markdown_().startswith("This run takes 500 problems of `tiny/test`, `policy-xs` to N = 64")
+    words = opened(n_problems=10)._repr_markdown_()
+    assert words.startswith("> **This is not the committed run**: `n_problems = 10`, `engine = 'transformers'`.")
+    assert "Figures go to `local/`." in words
+
+
+def test_captions_say_what_was_run():
+    assert opened(n_problems=10, n_seeds=2, seeds_n_max=16).described == (
+        "Run: policy-xs on 10 problems of tiny/test, N to 64, verifier prm with the reduction last, M = 4, "
+        "means over 2 seeds up to N = 16."
+    )
+
+
+def test_labels_of_greedy_lines_say_how_much_larger_a_baseline_is():
+    setup = opened(n_problems=10)
+    greedy = {one.name: pd.DataFrame({"correct": [True, False]}) for one in setup.baselines}
+    lines = setup.lines(greedy)
+    assert lines.method.tolist() == [f"greedy {name}" for name in greedy]
+    first, second, third, _ = lines.label
+    assert first == setup.baselines[0].name
+    assert second.startswith(f"{setup.baselines[1].name}, ")
+    assert third == f"{setup.baselines[2].name}, {setup.rival(greedy, 2).times:.1f} times larger"
+    of_second = setup.lines(greedy, policy=setup.second_policy).label
+    assert of_second[1] == setup.baselines[1].name
+    assert setup.lines({}).empty

@@ -61,9 +61,10 @@ def test_a_solution_that_is_forgotten_a_cut_step_and_a_copy_are_told_apart():
     script = table({"": ["a$", "b\n\n", "b\n\n", "ccccccccc"], "b\n\n": ["dddddddd", "e$", "f$", "g$"]})
     settings = {"n": 4, "beam_width": 4, "max_tokens": 8, "drop_duplicates": True}
     rows = node_table(run(dvts, script, by_last(a=0.1, b=0.9, e=0.5, f=0.5, g=0.5), **settings)).set_index("path")
-    assert rows.state[["0.0", "0.1", "0.2", "0.3"]].tolist() == ["finished", "kept", "duplicate", "cut"]
+    assert rows.state[["0.0", "0.1", "0.2"]].tolist() == ["finished", "kept", "cut"]
+    assert rows["count"][["0.0", "0.1", "0.2"]].tolist() == [1, 2, 1], "the copy is one with its sibling"
     assert rows.state[["0.1.0", "0.1.1"]].tolist() == ["cut", "solution"]
-    assert rows.score[["0.2", "0.3", "0.1.0"]].isna().all()
+    assert rows.score[["0.2", "0.1.0"]].isna().all()
 
 
 def test_independent_samples_are_chains_of_one_root():
@@ -84,13 +85,34 @@ def test_independent_samples_are_chains_of_one_root():
     plt.close(fig)
 
 
+def test_equal_siblings_are_one_with_all_that_follows_them():
+    """Two equal a's, of which both go on: their children are one family; an end is another thing than a step."""
+    draws = {"": ["a\n\n", "a\n\n", "b\n\n", "a$"], "a\n\n": ["c$", "d$", "c$"]}
+    search = run(beam_search, table(draws), by_last(a=0.9, b=0.1, c=0.5, d=0.4), n=4, beam_width=2)
+    rows = node_table(search, right=lambda steps: [step.strip() != "d" for step in steps]).set_index("path")
+    assert rows.text.str.strip().to_dict() == {"0": "", "0.0": "a", "0.1": "b", "0.2": "a", "0.0.0": "c", "0.0.1": "d"}
+    assert rows["count"].to_dict() == {"0": 1, "0.0": 2, "0.1": 1, "0.2": 1, "0.0.0": 2, "0.0.1": 1}
+    assert rows.state.to_dict() == {
+        "0": "root",
+        "0.0": "kept",
+        "0.1": "dropped",
+        **dict.fromkeys(["0.2", "0.0.0", "0.0.1"], "solution"),
+    }
+    assert rows.right.to_dict() == {"0": None, "0.0": True, "0.1": True, "0.2": True, "0.0.0": True, "0.0.1": False}
+    fig = draw({"merged": rows.reset_index()}, texts=True)
+    rings = [marks for marks in fig.axes[0].collections if len(marks.get_facecolor()) == 0]
+    assert [len(marks.get_offsets()) for marks in rings] == [4]
+    assert "c\n0.50\n×2" in [text.get_text() for text in fig.axes[0].texts]
+    plt.close(fig)
+
+
 @pytest.mark.parametrize("strategy", [beam_search, dvts])
 @pytest.mark.parametrize("n", [1, 4, 10, 64])
 def test_every_row_is_in_order_without_overlap_or_crossing(strategy, n):
     for seed in range(5):
         search = run(strategy, dice(*MIXED), n=n, depth=8, seed=seed)
         rows = node_table(search)
-        assert len(rows) == len(search.nodes) + len(search.ended)
+        assert rows["count"].sum() == len(search.nodes) + len(search.ended)
         assert set(rows.state) <= set(STATES)
         assert rows.x.min() >= 0
         for _, row in rows.groupby("depth"):
@@ -104,7 +126,8 @@ def test_a_search_whose_first_steps_were_all_cut_has_a_picture():
     search = run(beam_search, table({"": ["aaaa"] * 4}), n=4, max_tokens=3)
     assert search.solutions == []
     rows = node_table(search)
-    assert rows.state.tolist() == ["root", "cut", "cut", "cut", "cut"]
+    assert rows.state.tolist() == ["root", "cut"]
+    assert rows["count"].tolist() == [1, 4]
     plt.close(draw({"all cut": rows}))
 
 
@@ -118,7 +141,7 @@ def test_pictures_have_a_panel_a_tree_and_the_same_bytes_twice(by_hand, tmp_path
         assert [ax.get_title(loc="left") for ax in panels] == ["beam", "DVTS"]
         numbers = [len(ax.texts) for ax in panels]
         assert numbers == [12, 0]  # a wide tree has no room for numbers
-        save_figure(fig, "tree", tables["beam"], folder=tmp_path / folder, caption="c", alt="a")
+        save_figure(fig, "tree", tables["beam"], "Trees.", folder=tmp_path / folder)
         plt.close(fig)
     for suffix in ("png", "svg", "csv"):
         assert (tmp_path / "one" / f"tree.{suffix}").read_bytes() == (tmp_path / "two" / f"tree.{suffix}").read_bytes()

@@ -6,11 +6,13 @@ stored results what the work needs at least, every token of the tree once, which
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+import numpy as np
 import pandas as pd
 
+from tts.analysis.curves import pass_at_k
 from tts.models.flops import NO_MODEL, Size
 from tts.tree import Search
 
@@ -85,15 +87,16 @@ def independent(prompt: int, tokens: Sequence[int], *, policy: Size, prm: Size |
     )
 
 
-def searched(prompt: int, search: Search, *, policy: Size, prm: Size) -> Usage:
+def searched(prompt: int, search: Search, *, policy: Size, prm: Size, once: bool = True) -> Usage:
     """What a search needs: the prompt once by either model, each step of the tree decoded once and scored once.
 
-    Equal steps after equal steps are scored once. Of a lookahead the tokens count, each as if it saw the prompt alone.
-    Lengths are in the policy's tokens, which stand for the PRM's too; its template is left out.
+    Equal steps after equal steps are scored once, or with once=False as often as they were drawn. Of a lookahead the
+    tokens count, each as if it saw the prompt alone. Lengths are in the policy's tokens, which stand for the PRM's too;
+    its template is left out.
     """
     before: dict[tuple[int, ...], int] = {}  # node -> tokens up to its end, the prompt's included
     texts: dict[tuple[int, ...], tuple[str, ...]] = {}
-    decode = read = drawn = scored = 0
+    decode = read = drawn = scored = new = 0
     seen = set()
     for node in search.nodes:  # by path: a parent comes before its children
         past = before.get(node.path[:-1], prompt)
@@ -101,12 +104,15 @@ def searched(prompt: int, search: Search, *, policy: Size, prm: Size) -> Usage:
         texts[node.path] = (*texts.get(node.path[:-1], ()), node.text.strip())
         drawn += node.tokens
         decode += policy.flops(node.tokens, past, logits=node.tokens)
-        if node.score is not None and node.text.strip() and texts[node.path] not in seen:
+        if node.score is not None and node.text.strip():
+            is_new = texts[node.path] not in seen
             seen.add(texts[node.path])
-            scored += node.tokens
-            read += prm.flops(node.tokens, past)
+            new += node.tokens * is_new
+            if is_new or not once:
+                scored += node.tokens
+                read += prm.flops(node.tokens, past)
     ahead = search.generated - drawn
-    ahead_scored = search.scored - scored if ahead else 0
+    ahead_scored = search.scored - new if ahead else 0
     return Usage(
         decoded=search.generated,
         prefilled=prompt,
@@ -114,6 +120,29 @@ def searched(prompt: int, search: Search, *, policy: Size, prm: Size) -> Usage:
         policy_flops=policy.flops(prompt) + decode + policy._flops(ahead, ahead * prompt, ahead),
         prm_flops=prm.flops(prompt) + read + prm._flops(ahead_scored, ahead_scored * prompt, 0),
     )
+
+
+def by_budget(
+    samples: pd.DataFrame, prompts: Mapping[str, int], ns: Sequence[int], *, policy: Size, prm: Size
+) -> pd.DataFrame:
+    """FLOPs a problem of N independent solutions, means over problems: one row for each of ns.
+
+    samples: columns problem, text, tokens; prompts: problem -> length in tokens. The columns: decoding, to write N
+    solutions; reading, to score the different texts among them once; reading_all, to score each of the N. The prompt is
+    read once by either model.
+    """
+    totals = np.zeros((3, len(ns)))
+    for problem, rows in samples.groupby("problem"):
+        prompt, lengths = prompts[problem], rows.tokens.astype(int)
+        share = np.array(ns) / len(rows)
+        written = sum(policy.flops(n, prompt, logits=n) for n in lengths)
+        different = lengths.groupby(rows.text).first()
+        is_among = pass_at_k(rows.text.to_numpy() == different.index.to_numpy()[:, None], ns)  # (texts, len(ns))
+        once = np.array([prm.flops(n, prompt) for n in different]) @ is_among
+        every = share * sum(prm.flops(n, prompt) for n in lengths)
+        totals += [policy.flops(prompt) + share * written, prm.flops(prompt) + once, prm.flops(prompt) + every]
+    columns = ["decoding", "reading", "reading_all"]
+    return pd.DataFrame(totals.T / samples.problem.nunique(), index=pd.Index(ns, name="n"), columns=columns)
 
 
 def of_samples(samples: pd.DataFrame, policy: object, prm: object) -> str:

@@ -74,13 +74,16 @@ def calibration(
     resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, np.ndarray]:
-    """The points of a reliability diagram: scores in [0, 1] and correct, (P, S), in equal bins of the score.
+    """The points of a reliability diagram: scores in [0, 1] and correct, (P, S), in bins of equally many solutions.
 
     For each bin that has solutions: count, predicted (their mean score), right (their share of right ones), and low and
-    high, its bootstrap interval over problems. A score on an edge belongs to the upper bin, 1 to the last one.
+    high, its bootstrap interval over problems. Equal scores are never parted, so bins are only about equal; bins of
+    equal width would have a few solutions where scores are rare, and their intervals would say little.
     """
     used = ~np.isnan(_same_shape(scores, correct))
-    where = np.nonzero(used)[0], _bin(scores[used], bins)
+    values = scores[used]
+    edges = np.unique(np.quantile(values, np.arange(1, bins) / bins)) if len(values) else []
+    where = np.nonzero(used)[0], np.searchsorted(edges, values, "right")
     shape = len(scores), bins
     count, total, hits = (np.zeros(shape) for _ in range(3))
     np.add.at(count, where, 1)

@@ -7,20 +7,22 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from tts import answers, experiment
 from tts.analysis.cost import size_of
-from tts.analysis.curves import powers_of_four, powers_of_two
+from tts.analysis.curves import greedy_points, powers_of_four, powers_of_two
 from tts.companion.ledger import Rival
 from tts.companion.machine import names_of, plan_engines
 from tts.companion.parameters import MACHINE, check_parameters, figures_folder, load_profile, prms_of, store_folder
 from tts.errors import InputError, check_counts
-from tts.experiment import Sweep, samples_of, seeds_to
+from tts.experiment import Sweep, seeds_to
 from tts.models.open import open_policy, open_prm
 from tts.models.plan import Gpu
+from tts.plots import saving
 from tts.plots.style import style
 from tts.policy import Policy, Sampling
 from tts.prm import StepScorer
@@ -32,6 +34,9 @@ from tts.results.published import GREEDY_SOURCE, short_name
 from tts.results.replay import PublishedScorer, ReplayStore, greedy_baseline, published_policy
 from tts.results.store import Store
 from tts.strategies import beam_search, dvts
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # What the embedded models were made to match the real experiment in: these models on these problems, sampled and scored
 # in this way. Sizes of a run (problems, N, seeds) and the settings of the searches are free.
@@ -106,9 +111,20 @@ class Setup:
         if place >= len(greedy):
             return None
         name = list(greedy)[place]
+        return Rival(name, greedy[name].correct.to_numpy(float), self._times(name, policy or self.policy))
+
+    def _times(self, name: str, policy: Policy) -> float:
+        """How many times as many weights the baseline of this name has as a policy; NaN where that is unknown."""
         baseline = next(one for one in self.baselines if one.name == name)
-        mine, other = (_weights(one) for one in (policy or self.policy, baseline))
-        return Rival(name, greedy[name].correct.to_numpy(float), other / mine)
+        mine, other = (_weights(one) for one in (policy, baseline))
+        return other / mine
+
+    def lines(self, greedy: Mapping[str, pd.DataFrame], *, policy: Policy | None = None) -> pd.DataFrame:
+        """The greedy baselines as lines of a figure (tts.plots.accuracy), with labels that say how large they are."""
+        points = greedy_points(greedy)
+        times = [self._times(name, policy or self.policy) for name in greedy]
+        sizes = [f", {x:.{0 if x >= 10 else 1}f} times larger" if x >= 1.05 else "" for x in times]
+        return points.assign(label=[f"{name}{size}" for name, size in zip(greedy, sizes, strict=True)])
 
     def own(self, greedy: Mapping[str, pd.DataFrame]) -> np.ndarray | None:
         """The policy's own greedy accuracy of each problem, (P,); None where it is not among the baselines."""
@@ -116,26 +132,53 @@ class Setup:
         return greedy[same[0]].correct.to_numpy(float) if same else None
 
     @property
-    def averaged(self) -> str:
-        """For captions: over how many seeds the means are; "" for a single one."""
-        first, *others = self.seeds.values()
-        return f"Means over {len(self.seeds)} seeds up to N = {min([first, *others])}." if others else ""
+    def changed(self) -> dict[str, object]:
+        """The parameters that differ from the committed run's, with their values."""
+        default = load_profile("default")
+        return {
+            name: self.parameters[name] for name in default if self.parameters.get(name, default[name]) != default[name]
+        }
 
-    def about(self) -> str:
-        """What this run takes, in a sentence or two."""
-        if self.no_trees:
-            return self._about_replay()
+    @property
+    def described(self) -> str:
+        """What was run, in a sentence: the end of every caption."""
+        given = self.parameters
+        parts = [f"{self.policy.name} on {len(self.problems)} problems of {given['problems']}, N to {self.ns[-1]}"]
+        if self.prm:
+            parts.append(f"verifier {self.prm.name} with the reduction {given['reduction']}")
+        if "beam_width" in given:
+            parts.append(f"M = {given['beam_width']}")
+        first, *others = self.seeds.values()
+        if others:
+            parts.append(f"means over {len(self.seeds)} seeds up to N = {min([first, *others])}")
+        return f"Run: {', '.join(parts)}."
+
+    def save_figure(self, fig: Figure, name: str, data: pd.DataFrame | None, says: str) -> None:
+        """tts.plots.saving.save_figure into this run's folder, with what was run in the caption."""
+        about = "" if data is None else self.described
+        saving.save_figure(fig, name, data, says, folder=self.folder, about=about)
+
+    def _repr_markdown_(self) -> str:
+        """What this run takes; above it a banner where the committed sentences are about another run."""
+        given = self.parameters
         models = [f"`{self.policy.name}` to N = {self.ns[-1]}"]
         if self.second_policy:
-            models.append(f"`{self.second_policy.name}` to N = {self.parameters['second_n_max']}")
-        parts = [
-            f"This run takes {len(self.problems)} problems of `{self.parameters['problems']}`, {', '.join(models)}"
-        ]
+            models.append(f"`{self.second_policy.name}` to N = {given['second_n_max']}")
+        parts = [f"This run takes {len(self.problems)} problems of `{given['problems']}`, {', '.join(models)}"]
         if self.prm:
             parts.append(f"`{self.prm.name}` as the verifier")
         if self.baselines:
             parts.append(f"greedy decoding of {', '.join(f'`{one.name}`' for one in self.baselines)}")
-        return f"{'; '.join(parts)}. {self.averaged} What the store has already is not made again."
+        about = f"{'; '.join(parts)}. What the store has already is not made again."
+        if self.no_trees:
+            about = self._about_replay()
+        if not self.changed:
+            return about
+        changes = ", ".join(f"`{name} = {value!r}`" for name, value in self.changed.items())
+        return (
+            f"> **This is not the committed run**: {changes}. Tables and figures are this run's; the sentences between "
+            f"them are about the committed one. Figures go to `{self.folder.name}/`.\n\n{about}"
+        )
 
     @property
     def no_trees(self) -> str:
@@ -186,7 +229,7 @@ class Setup:
     async def samples_of_baselines(self, n: int) -> dict[str, pd.DataFrame]:
         """n scored samples a problem of each baseline that is no policy of this notebook, by its name; one seed.
 
-        Those that don't fit on this machine are left out, and all in a replay: of these only a greedy accuracy is known.
+        Those that don't fit on this machine are left out, and all in a replay, where only a greedy accuracy is known.
         Each is closed before the verifier reads its samples.
         """
         tables = {}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.mathtext import MathTextParser
 from matplotlib.patches import FancyBboxPatch
 
 from tts.plots.scripted import scripted_search
@@ -75,23 +77,34 @@ def step_bars(ax: Axes, steps: Sequence[str], scores: Sequence[float], *, wrong:
         if not good:
             ax.barh(-k, score, height=0.5, color="none", ec=CHOSEN, hatch="////", lw=0, zorder=3)
         ax.text(1.04, -k, f"{score:.3f}", va="center", fontsize=9, color=INK)
-        words = _shortened(step, 40)
-        ax.text(
-            -0.05, -k, words, ha="right", va="center", fontsize=8.5, family="monospace", color=INK, parse_math=False
-        )
+        words, is_math = _typeset(step, 40)
+        ax.text(-0.05, -k, words, ha="right", va="center", fontsize=9.5, color=INK, parse_math=is_math)
     if wrong is not None:
         ax.text(1.27, -wrong, "first wrong step", va="center", fontsize=9, color=CHOSEN, fontweight="bold")
     ax.set(xlim=(-1.9, 2.0), ylim=(-len(steps) + 0.4, 0.6))
     ax.axis("off")
 
 
-def reductions(steps: Sequence[str], scores: Sequence[float], reduced: Mapping[str, float]) -> Figure:
-    """One solution's step scores and the results of reductions of them (name -> result).
+Example = tuple[Sequence[str], Sequence[float], Mapping[str, float]]  # steps, their scores, reduction -> result
+
+
+def reductions(examples: Mapping[str, Example]) -> Figure:
+    """Solutions below one another, each with its step scores and the results of reductions of them: title -> example.
 
     Lines lead from a reduction to the steps that determine its result.
     """
+    heights = [0.7 + 0.42 * max(len(steps), 1.4 * len(reduced)) for steps, _, reduced in examples.values()]
+    fig, axes = plt.subplots(
+        len(examples), figsize=(9.6, sum(heights)), height_ratios=heights, squeeze=False, layout="constrained"
+    )
+    for ax, (title, example) in zip(axes[:, 0], examples.items(), strict=True):
+        _reduced(ax, *example)
+        ax.set_title(title, fontsize=10, loc="left")
+    return fig
+
+
+def _reduced(ax: Axes, steps: Sequence[str], scores: Sequence[float], reduced: Mapping[str, float]) -> None:
     rows = max(len(steps), 1.4 * len(reduced))
-    fig, ax = plt.subplots(figsize=(9.6, 0.7 + 0.42 * rows), layout="constrained")
     step_bars(ax, steps, scores)
     middle, gap = -(len(steps) - 1) / 2, rows / len(reduced)
     looks = ((CHOSEN, "-"), ("#009E73", ":"), (KEPT, "--"), ("#CC79A7", "-."))
@@ -112,9 +125,16 @@ def reductions(steps: Sequence[str], scores: Sequence[float], reduced: Mapping[s
             ax.plot([1.24, 2.1], [-k, y], color=colour, ls=dash, lw=1.4, zorder=0)
     top, bottom = (pick(0, middle + sign * (rows - gap) / 2) for pick, sign in ((max, 1), (min, -1)))
     ax.set(xlim=(-1.9, 3.2), ylim=(min(bottom, 1 - len(steps)) - 0.6, top + 0.6))
-    return fig
 
 
-def _shortened(text: str, most: int) -> str:
-    text = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
-    return text if len(text) <= most else text[: most - 1] + "…"
+def _typeset(text: str, most: int) -> tuple[str, bool]:
+    """A step as it is drawn, and whether it is mathematics that can be set; anything else is shortened plain text."""
+    words = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    formula = re.sub(r"\\boxed\{([^{}]*)\}", r"\\mathbf{\1}", words)
+    if len(formula) <= 2 * most and "$" in formula:
+        try:
+            MathTextParser("path").parse(formula)
+            return formula, True
+        except ValueError:
+            pass
+    return (words if len(words) <= most else words[: most - 1] + "…"), False

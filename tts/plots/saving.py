@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tts.plots.style import styled
+from tts.plots.words import alt_text, caption
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,19 +19,19 @@ if TYPE_CHECKING:
 
 
 def save_figure(
-    fig: Figure, name: str, data: pd.DataFrame | None, *, caption: str, alt: str, folder: str | Path
+    fig: Figure, name: str, data: pd.DataFrame | None, says: str, *, folder: str | Path, about: str = ""
 ) -> None:
-    """Write folder/name.png, .svg, .csv (exactly the points plotted) and .json (caption, alt text).
+    """Write folder/name.png, .svg, .csv (exactly the points plotted) and .json (caption and alt text).
 
-    The same figure and data give the same bytes every time. caption: what is shown, and over which problems. alt: the
-    picture described for someone who can't see it. data: None for a diagram, which has no points and gets no CSV.
-    ValueError if words or points are missing or the name can't be a file's.
+    The same figure and data give the same bytes every time. says: one sentence on what the figure shows; caption and
+    alt text add what is plotted (tts.plots.words). about: what was run, for the caption. data: None for a diagram,
+    which has no points and gets no CSV. ValueError if the sentence or the points are missing or the name can't be a
+    file's.
     """
     if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
         raise ValueError(f"name={name!r}: use only small letters, digits, - and _, since it becomes a file name")
-    for what, words in (("caption", caption), ("alt", alt)):
-        if not words.strip():
-            raise ValueError(f"{what} of figure {name} is empty: say what the figure shows")
+    if not says.strip():
+        raise ValueError(f"says of figure {name} is empty: say in one sentence what the figure shows")
     if data is not None and data.empty:
         raise ValueError(f"data of figure {name} is empty: pass the points that are plotted")
     folder = Path(folder)
@@ -41,7 +42,8 @@ def save_figure(
         fig.savefig(folder / f"{name}.svg", metadata={"Date": None})
     if data is not None:
         data.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
-    words = {"caption": " ".join(caption.split()), "alt": " ".join(alt.split())}
+    words = {"caption": caption(says, about, data), "alt": alt_text(fig, says, data)}
+    words = {what: " ".join(text.split()) for what, text in words.items()}
     (folder / f"{name}.json").write_text(json.dumps(words, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
