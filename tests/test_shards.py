@@ -324,6 +324,7 @@ def test_conflicts_are_listed_to_a_limit(smoke, tmp_path, monkeypatch):
 # --- The command line -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -342,3 +343,16 @@ def test_bad_usage_is_one_line(tmp_path, arguments, message):
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(Path(repository).glob("store/*"))
+
+
+@pytest.mark.slow
+def test_a_relative_path_means_the_same_as_in_a_notebook(tmp_path):
+    """Kernels run in notebooks/. The problems are found there; the models are not in this copy."""
+    repository = make_repository(tmp_path / "repository")
+    shutil.copytree(ROOT / "notebooks" / "profiles", repository / "notebooks" / "profiles", dirs_exist_ok=True)
+    shutil.copy(ROOT / "notebooks" / "01_majority_voting.ipynb", repository / "notebooks")
+    (repository / "notebooks" / "mine.jsonl").write_text('{"problem": "1 + 1?", "answer": "2"}\n')
+    for command in (["--shard", "1/2"], ["--estimate"], ["--collect"]):
+        done = run(repository, *command, "--set", "problems=mine.jsonl", "--set", "n_problems=1")
+        assert done.returncode == 2
+        assert done.stderr.splitlines()[-1].startswith("run_all: policy_model='policy-xs' is unknown")

@@ -73,6 +73,8 @@ def main(argv: list[str] | None = None) -> int:
         shard = Shard.read(options.shard, os.environ) if options.shard is not None else None
         jobs = plan(profile=options.profile, only=options.only, changes=options.set)
         with environment(root):
+            if options.estimate or shard or options.collect is not None:
+                os.chdir("notebooks")  # like the kernels: a relative path in a parameter means the same here
             if options.estimate:
                 from tts.companion.estimate import estimate  # loads what notebooks load
 
@@ -86,7 +88,7 @@ def main(argv: list[str] | None = None) -> int:
             if options.collect is not None:
                 from tts.companion import shards
 
-                said, is_whole = shards.collect(jobs, [Path(folder) for folder in options.collect])
+                said, is_whole = shards.collect(jobs, [root / folder for folder in options.collect])
                 print(said)
                 return 0 if is_whole else 1
             forecast = Forecast(jobs, at_once=options.jobs)
