@@ -53,8 +53,9 @@ async def _make(jobs: Sequence[Job], shard: Shard) -> str:
 
 
 def collect(jobs: Sequence[Job], folders: Sequence[Path]) -> tuple[str, bool]:
-    """Merge stores (none named: those of the shards) into that of the notebooks. Returns what came of it in words, and
-    whether all that the notebooks read is there and nothing in conflict.
+    """Merge stores (none named: those of the shards) into that of the notebooks.
+
+    Returns what came of it in words, and whether all that the notebooks read is there.
     """
     into = {job.store for job in jobs}
     if len(into) != 1:
@@ -74,7 +75,7 @@ def collect(jobs: Sequence[Job], folders: Sequence[Path]) -> tuple[str, bool]:
         *_to_run_again(jobs, lacks, into),
         *_of_conflicts(merged),
     ]
-    return "\n".join(lines), not lacks and not merged.conflicts
+    return "\n".join(lines), not lacks
 
 
 def _of_missing(lacks: Sequence[Lack]) -> list[str]:
