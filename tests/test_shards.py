@@ -331,7 +331,7 @@ def test_conflicts_are_listed_to_a_limit(smoke, tmp_path, monkeypatch):
         (["--shard", "9/8"], "run_all: --shard 9/8: give i/N"),
         (["--shard", "slurm"], "run_all: --shard slurm: SLURM_ARRAY_TASK_ID"),
         (["--shard", "1/2", "--estimate"], "not allowed with argument"),
-        (["--collect", "nowhere"], "run_all: collect: nowhere is no store"),
+        (["--collect", "nowhere"], "nowhere is no store (it has no schema.json)"),
     ],
 )
 def test_bad_usage_is_one_line(tmp_path, arguments, message):
