@@ -34,6 +34,17 @@ def test_the_methods_that_all_runs_have_are_drawn():
     plt.close(fig)
 
 
+def test_a_figures_other_panel_and_the_writeups_numbers_are_left_out(tmp_path):
+    parts = [
+        RUNS["xs"].assign(panel="accuracy"),
+        points("majority", {4: 0.1}).assign(panel="difference"),
+        points("majority", {4: 0.296}).assign(source="a chart"),
+    ]
+    pd.concat(parts).to_csv(tmp_path / "figure.csv", index=False)
+    found = overlay.read(tmp_path / "figure.csv")
+    pd.testing.assert_frame_equal(found[list(overlay.NEEDED)], RUNS["xs"].reset_index(drop=True))
+
+
 def test_what_can_not_be_compared():
     with pytest.raises(InputError, match="'dvts' is not in every run: choose of majority"):
         overlay.overlay(RUNS, methods=["dvts"])

@@ -29,6 +29,10 @@ def read(path: str | Path) -> pd.DataFrame:
         points = pd.read_csv(path)
     except (OSError, ValueError) as error:
         raise InputError(f"{path} can't be read ({' '.join(str(error).split())}): name a figure's CSV") from None
+    if "source" in points:  # the writeup's numbers, the same in every run
+        points = points[points.source.isna()]
+    if "panel" in points:
+        points = points[points.panel != "difference"]
     if missing := [name for name in NEEDED if name not in points]:
         raise InputError(f"{path} has no column {', '.join(missing)}: name the CSV of a figure of accuracy against N")
     if points[points.n.notna()].duplicated(["method", "n"]).any():
