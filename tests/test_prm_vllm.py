@@ -94,7 +94,7 @@ BLOCK = 32  # tokens, on a CPU
 
 def test_whole_solutions_are_read_once_with_a_small_cache_and_256_in_flight(both, monkeypatch):
     """Each step reads its own tokens and those behind the last whole block before it; 1.1 times that, all in all."""
-    monkeypatch.setattr("tts.models.vllm._cache_bytes", lambda *_: 4 << 20)  # 4,096 tokens; 256 solutions have 40,000
+    monkeypatch.setattr("tts.models.vllm._cache_bytes", lambda *_: 2 << 20)  # 2,048 tokens; the solutions have 23,000
     rng = random.Random(1)
     steps = [f"{rng.randrange(100)} + {rng.randrange(100)} = {rng.randrange(100)}" for _ in range(40)]
     solutions = {(f"What is {i % 16} + 3?", tuple(rng.sample(steps, 5))) for i in range(256)}
@@ -112,5 +112,5 @@ def test_whole_solutions_are_read_once_with_a_small_cache_and_256_in_flight(both
         beginnings.add(problem)
         for before, position in zip((shared, *(p + 1 for p in layout.positions)), layout.positions, strict=False):
             least += position + 1 - before // BLOCK * BLOCK
-    assert sum(len(prm.format.layout(*one).ids) for one in solutions) > 30_000, "far more than the cache holds"
+    assert sum(len(prm.format.layout(*one).ids) for one in solutions) > 20_000, "far more than the cache holds"
     assert prm.counts["scored"] <= 1.1 * least
