@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
-from tts.errors import EngineError
+from tts.errors import EngineError, InputError
 from tts.models import engines
 from tts.models.host import running_hosts, stop_hosts
 from tts.models.open import open_policy
@@ -81,3 +84,59 @@ def test_vllms_error_about_memory_is_one_line(monkeypatch):
     )
     assert "\n" not in str(error)
     assert running_hosts() == []
+
+
+@pytest.fixture
+def _on_gpus(monkeypatch):
+    for module in ("vllm", "open"):
+        monkeypatch.setattr(f"tts.models.{module}.vllm_package", lambda: ("pytest", True))
+
+
+@pytest.mark.usefixtures("_on_gpus")
+def test_each_group_of_gpus_is_a_replica():
+    """Two replicas of two GPUs each; the problems are divided among them, and each has its own devices."""
+    found = draw(*range(5, 45), devices=[["0", "1"], ["2", "3"]], gpu_memory_utilization=0.4)
+    assert [one.token_ids[-1] for one in found] == [2 + i for i in range(40)]
+    specs = [json.loads(spec_file.read_text()) for spec_file, _ in running_hosts()]
+    assert sorted(spec["devices"] for spec in specs) == ["0,1", "2,3"]
+    assert {spec["settings"]["tensor_parallel_size"] for spec in specs} == {2}
+    assert {spec["settings"]["gpu_memory_utilization"] for spec in specs} == {0.4}
+
+
+@pytest.mark.usefixtures("_on_gpus")
+def test_problems_of_a_host_that_does_not_start_again_go_on_at_another(monkeypatch, capfd):
+    async def run():
+        policy = open_policy("policy-xs", engine="vllm", devices=[["0"], ["1"]])
+        asked = [((first, 5, 6), Sampling(seed=first, max_tokens=9)) for first in range(5, 45)]
+        before = await asyncio.gather(*(policy.sample(*one) for one in asked))
+        monkeypatch.setenv("FAKE_MEMORY", "1")  # no host starts any more
+        os.kill(running_hosts()[0][1], signal.SIGKILL)
+        after = await asyncio.gather(*(policy.sample(*one) for one in asked))
+        assert len(running_hosts()) == 1
+        await policy.close()
+        return before, after
+
+    before, after = asyncio.run(run())
+    assert after == before
+    said = capfd.readouterr().err
+    assert "its problems go on at 1 other(s)" in said
+
+
+@pytest.mark.usefixtures("_on_gpus")
+def test_a_replica_that_does_not_start_at_first_is_said_before_anything_is_sampled(monkeypatch):
+    monkeypatch.setenv("FAKE_MEMORY", "1")
+    [error] = draw(5, devices=[["0"], ["1"]])
+    assert str(error).startswith("vLLM for policy-xs did not start (ValueError: Free memory")
+
+
+@pytest.mark.parametrize(
+    ("devices", "message"),
+    [
+        ("01", r"^devices='01': give the GPUs of each replica, such as"),
+        (["0", "1"], r"^devices=\['0', '1'\]: give the GPUs of each replica"),
+        ([["0", "1"], ["1"]], "GPU 1 stands there twice: name each once$"),
+    ],
+)
+def test_devices_that_are_no_groups(devices, message):
+    with pytest.raises(InputError, match=message):
+        open_policy("policy-xs", devices=devices)

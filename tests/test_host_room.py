@@ -80,17 +80,22 @@ def test_one_starts_at_a_time(tmp_path, monkeypatch):
     tmp_path.chmod(0o700)
     steps = []
 
-    async def one(name, *, on_gpu=True):
-        async with host.a_start(on_gpu=on_gpu):
+    async def one(name, devices="", *, on_gpu=True):
+        async with host.a_start(on_gpu=on_gpu, devices=devices):
             steps.append(f"{name} begins")
             await asyncio.sleep(0.01)
             steps.append(f"{name} ends")
 
-    async def both(**settings):
-        await asyncio.gather(one("a", **settings), one("b", **settings))
+    async def both(*devices, **settings):
+        steps.clear()
+        first, second = devices or ("", "")
+        await asyncio.gather(one("a", first, **settings), one("b", second, **settings))
 
     asyncio.run(both())
     assert steps == ["a begins", "a ends", "b begins", "b ends"]
-    steps.clear()
-    asyncio.run(both(on_gpu=False))
-    assert steps == ["a begins", "b begins", "a ends", "b ends"]
+    for devices in (("0", "0"), ("0,1,2,3", "3"), ("0,1", "1,0"), ("0", ""), ("", "0")):
+        asyncio.run(both(*devices))
+        assert steps in (["a begins", "a ends", "b begins", "b ends"], ["b begins", "b ends", "a begins", "a ends"])
+    for settings in ({"on_gpu": False}, {}):
+        asyncio.run(both("0,1", "2", **settings))
+        assert steps == ["a begins", "b begins", "a ends", "b ends"], "nothing that the other takes"

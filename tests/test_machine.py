@@ -11,6 +11,7 @@ from tts.companion.parameters import MACHINE, check_parameters, figures_subfolde
 from tts.companion.plan import plan
 from tts.companion.setup import set_up
 from tts.errors import InputError
+from tts.models.open import open_policy, open_prm
 from tts.models.plan import GIB, LEAST, USABLE, Gpu, Place, known_config, weight_bytes
 
 NOTEBOOKS = [path.stem for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))][:8]
@@ -126,6 +127,24 @@ def test_servers_take_no_gpu_of_this_machine():
     assert models == [given["prm_model"]]
 
 
+def test_eight_gpus_are_eight_replicas_of_policy_and_verifier_and_two_of_70b(monkeypatch):
+    """As opened: each replica with its own devices, a policy and a verifier on each GPU."""
+    for module in ("vllm", "open"):
+        monkeypatch.setattr(f"tts.models.{module}.vllm_package", lambda: ("pytest", True))
+    given = load_profile("default") | load_profile("llama")
+    places = plan_engines(given, gpus(8, 79))
+
+    def devices(opened):
+        return [replica.engine._spec()["devices"] for replica in opened._engines._replicas]
+
+    policy = open_policy("policy-xs", engine="vllm", **places.arguments(given["policy_model"]))
+    prm = open_prm("prm", engine="vllm", **places.arguments(given["prm_model"]))
+    assert devices(policy) == devices(prm) == [str(i) for i in range(8)]
+    large = open_policy("policy-xs", engine="vllm", **places.arguments(L70))
+    assert devices(large) == ["0,1,2,3", "4,5,6,7"]
+    assert len({replica.engine.label for replica in policy._engines._replicas}) == 8, "problems are hashed to them"
+
+
 def test_places_reach_the_engines():
     """set_up hands each model its place, a server's URLs to those it serves, and leaves out what does not fit."""
     asked = {}
@@ -138,18 +157,27 @@ def test_places_reach_the_engines():
     given = load_profile("default") | load_profile("qwen") | {"problems": "tiny/dev", "n_problems": 20}
     setup = set_up(given, open_policy=Model, open_prm=Model, gpus=gpus(1, 24))
     prm = asked[given["prm_model"], "prm_model"]
-    assert (prm["devices"], prm["quantization"]) == (("0",), "fp8")
+    assert (prm["devices"], prm["quantization"]) == ((("0",),), "fp8")
     shares = [asked[given[name], name]["gpu_memory_utilization"] for name in ("policy_model", "second_model")]
     assert all(share > 0 and share + prm["gpu_memory_utilization"] <= USABLE for share in shares)
     assert len(setup.baselines) == 3
-    assert "server" not in prm
-    assert "max_in_flight" not in prm
-    set_up(
-        given | {"prm_server": "http://a:1", "max_in_flight": 9}, open_policy=Model, open_prm=Model, gpus=gpus(1, 24)
-    )
-    prm = asked[given["prm_model"], "prm_model"]
-    assert (prm["server"], prm["max_in_flight"]) == ("http://a:1", 9)
-    assert "devices" not in prm
+    assert not any(settings["server"] for settings in asked.values())
+    given |= {"prm_server": "http://a:1", "policy_server": "http://b:1", "other_prms": "prm-weak"}
+    asked.clear()
+    limits = {"max_in_flight": 9, "patience": 60.0}
+    set_up(given | limits, open_policy=Model, open_prm=Model, gpus=gpus(1, 24))
+    assert asked[given["prm_model"], "prm_model"]["server"] == "http://a:1"
+    assert "devices" not in asked[given["prm_model"], "prm_model"]
+    other = asked["prm-weak", "other_prms"]
+    assert (other["server"], other["devices"]) == ("", (("0",),)), "the server has one verifier"
+    same = asked[given["policy_model"], "greedy_models"]
+    assert (same["server"], same["engine"]) == ("http://b:1", "auto"), "the policy as a baseline is the server's too"
+    assert "devices" not in same
+    assert {parameter for _, parameter in asked} == {
+        *("policy_model", "second_model", "prm_model", "other_prms", "greedy_models")
+    }
+    for settings in asked.values():
+        assert {name: settings[name] for name in limits} == limits
 
 
 @pytest.mark.slow

@@ -14,6 +14,8 @@ from tts.companion.parameters import load_profile
 from tts.companion.plan import plan
 from tts.companion.setup import set_up
 from tts.errors import InputError
+from tts.models.plan import Gpu
+from tts.problems import load_problems
 
 
 @pytest.mark.parametrize("name", ["n_max", "second_n_max", "verifier_n_max"])
@@ -117,6 +119,58 @@ def test_samples_of_baselines_are_scored_after_the_baseline_is_closed():
     assert order.index("policy-m closes") < order.index("prm scores")
     assert order[0] == "policy-m samples"
     assert events[-1] == "prm closes"
+
+
+@pytest.mark.parametrize(
+    ("problems", "known"), [("HuggingFaceH4/MATH-500@abc", True), ("HuggingFaceH4/MATH-500", True), ("tiny/dev", False)]
+)
+def test_a_baseline_that_does_not_fit_has_its_published_number(problems, known, tmp_path):
+    """Labelled with its source, at its own place; on other problems than the number's it is left out."""
+
+    class Named(ScriptedPolicy):
+        provenance, prompt_settings = {"engine": "script"}, {}
+
+        def __init__(self, name, **_):
+            super().__init__(dice("a\n\n", "\\boxed{1}$"))
+            self.name = self.fingerprint = name
+
+        async def close(self):
+            """Nothing to close."""
+
+    class Verifier(ScriptedScorer):
+        provenance = {}
+
+        def __init__(self, name, **_):
+            super().__init__(by_hash)
+            self.name = self.fingerprint = name
+
+        async def close(self):
+            """Nothing to close."""
+
+    large = "meta-llama/Llama-3.1-70B-Instruct@abc"
+    given = load_profile("default") | {"problems": problems, "greedy_models": f"policy-m, {large}, policy-l"}
+    setup = set_up(
+        given | {"store": str(tmp_path)},
+        open_policy=Named,
+        open_prm=Verifier,
+        load_problems=lambda name, n=0: load_problems("tiny/dev", n=10),
+        gpus=[Gpu("0", 79 << 30)],
+    )
+    label = "Llama-3.1-70B-Instruct (arXiv 2502.06703)"
+    names = ["policy-m", label, "policy-l"] if known else ["policy-m", "policy-l"]
+    greedy = asyncio.run(setup.greedy())
+    assert list(greedy) == [one.name for one in setup.baselines] == names
+    assert setup.published == ({label: 0.652} if known else {})
+    assert list(asyncio.run(setup.samples_of_baselines(2))) == ["policy-m", "policy-l"], "it has no samples"
+    words = setup._repr_markdown_()
+    assert "greedy decoding of `policy-m`, `policy-l`." in words
+    assert (f"a published number (arXiv 2502.06703): {label}." in words) is known
+    if known:
+        assert greedy[label].correct.tolist() == [0.652] * 10
+        lines = setup.lines(greedy).set_index("method")
+        assert lines.accuracy[f"greedy {label}"] == pytest.approx(0.652)
+        assert lines.label[f"greedy {label}"].startswith(label)
+        assert setup.rival(greedy, 1).right.mean() == pytest.approx(0.652)
 
 
 @pytest.mark.slow  # reads every notebook

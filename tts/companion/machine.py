@@ -15,14 +15,7 @@ from tts.models.checkpoint import open_checkpoint
 from tts.models.exact import EXACT
 from tts.models.open import has_gpu
 from tts.models.plan import Engine, Gpu, Place, known_config, place
-
-# Greedy accuracy on MATH-500 (arXiv 2502.06703), for the line about a baseline that does not fit.
-PUBLISHED = {
-    "meta-llama/Llama-3.2-1B-Instruct": 26.0,
-    "meta-llama/Llama-3.2-3B-Instruct": 41.4,
-    "meta-llama/Llama-3.1-8B-Instruct": 49.8,
-    "meta-llama/Llama-3.1-70B-Instruct": 65.2,
-}
+from tts.results.published import GREEDY, GREEDY_SOURCE, short_name
 
 
 @dataclass
@@ -38,7 +31,7 @@ class Places:
             return {}
         found = self.of[model]
         return {
-            "devices": found.groups[0],
+            "devices": found.groups,
             "gpu_memory_utilization": found.share,
             "quantization": found.quantization,
         }
@@ -83,9 +76,10 @@ def stages_of(given: Mapping[str, object], config_of: Callable[[str, str], Mappi
     policies, verifiers = [], []
     if not given.get("policy_server"):
         policies = [(given[name], name) for name in ("policy_model", "second_model") if given.get(name)]
-    if "prm_model" in given and not given.get("prm_server"):
-        named = prms_of(given["prm_model"], given.get("other_prms", ""))
-        verifiers = [(name, "other_prms" if i else "prm_model") for i, name in enumerate(named) if name != EXACT]
+    if "prm_model" in given:
+        first, *others = prms_of(given["prm_model"], given.get("other_prms", ""))
+        named = [] if given.get("prm_server") else [(first, "prm_model")]
+        verifiers = [one for one in named + [(name, "other_prms") for name in others] if one[0] != EXACT]
     alone = [[Engine(name, parameter, config_of(name, parameter))] for name, parameter in policies]
     scoring = [[Engine(name, parameter, config_of(name, parameter), True)] for name, parameter in verifiers]
     if not alone or not scoring:
@@ -117,9 +111,11 @@ def plan_engines(given: Mapping[str, object], gpus: Sequence[Gpu] | None = None)
             of[name] = place([[baseline]], gpus, **asked)[baseline]
         except InputError as error:
             skipped[name] = str(error)
-            published = PUBLISHED.get(name.partition("@")[0])
-            number = f"; its published greedy accuracy on MATH-500 is {published} % (arXiv 2502.06703)"
-            print(f"skipped: {error}{number if published else ''}", file=sys.stderr)
+            number = ""
+            if short_name(name) in GREEDY:
+                accuracy, _ = GREEDY[short_name(name)]
+                number = f"; its published greedy accuracy on MATH-500 is {100 * accuracy:.1f} % ({GREEDY_SOURCE})"
+            print(f"skipped: {error}{number}", file=sys.stderr)
     return Places(of, skipped)
 
 

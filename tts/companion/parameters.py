@@ -30,8 +30,10 @@ MACHINE: Parameters = {
     "quantization": "",  # "fp8" for all engines, "none"; "": fp8 for a verifier that does not fit otherwise
     "policy_server": "",  # URLs of vLLM servers that have the policy already; "": engines on this machine
     "prm_server": "",  # the same for the verifier
-    "max_in_flight": 0,  # requests at once; 0: four times what the engine decodes at once
-    "patience": 1800.0,  # seconds without progress after which a problem counts as failed
+    "max_in_flight": 0,  # requests at a replica at once; 0: four times what the engine decodes at once
+    # Seconds without progress after which a request goes to another replica and, where there is none, a problem counts
+    # as failed. Downloads and the start of an engine may take as long as they take.
+    "patience": 1800.0,
 }
 
 _ROOT = Path(__file__).resolve().parents[2]

@@ -30,7 +30,7 @@ from tts.problems import Problem, load_problems
 from tts.reductions import reduce_scores
 from tts.results.collect import Strategy, settings_of_search
 from tts.results.keys import KeptKeys
-from tts.results.published import GREEDY_SOURCE, short_name
+from tts.results.published import GREEDY, GREEDY_SOURCE, short_name
 from tts.results.replay import PublishedScorer, ReplayStore, greedy_baseline, published_policy
 from tts.results.store import Store
 from tts.strategies import beam_search, dvts
@@ -71,7 +71,8 @@ class Setup:
     prm: StepScorer | None
     other_prms: list[StepScorer]  # compared with prm
     baselines: list[Policy]
-    published: dict[str, float] = field(default_factory=dict)  # greedy accuracies in [0, 1] by baseline, if replayed
+    # Greedy accuracies in [0, 1], by name, of the baselines that are not run: in a replay all, else what does not fit.
+    published: dict[str, float] = field(default_factory=dict)
 
     @property
     def drawing(self) -> dict[str, object]:
@@ -167,9 +168,11 @@ class Setup:
         parts = [f"This run takes {len(self.problems)} problems of `{given['problems']}`, {', '.join(models)}"]
         if self.prm:
             parts.append(f"`{self.prm.name}` as the verifier")
-        if self.baselines:
-            parts.append(f"greedy decoding of {', '.join(f'`{one.name}`' for one in self.baselines)}")
+        if run := [one.name for one in self.baselines if one.name not in self.published]:
+            parts.append(f"greedy decoding of {', '.join(f'`{name}`' for name in run)}")
         about = f"{'; '.join(parts)}. What the store has already is not made again."
+        if self.published:
+            about += f" Not run here, but a published number ({GREEDY_SOURCE}): " + ", ".join(self.published) + "."
         if self.no_trees:
             about = self._about_replay()
         if not self.changed:
@@ -211,32 +214,32 @@ class Setup:
     async def greedy(self) -> dict[str, pd.DataFrame]:
         """Graded greedy solutions of the baselines by name, one row a problem.
 
-        In a replay only an accuracy is known: each problem counts as right with that chance, and no more is said.
+        Of those that are not run only an accuracy is published: each problem counts as right with that chance, and no
+        more is said.
         """
-        if self.published:
-            ids = [problem.id for problem in self.problems]
-            one = {"problem": ids, "tokens": np.nan, "outcome": None}
-            return {name: pd.DataFrame(one | {"correct": accuracy}) for name, accuracy in self.published.items()}
-        return await experiment.greedy_baselines(
+        made = await experiment.greedy_baselines(
             self.problems,
-            self.baselines,
+            [one for one in self.baselines if one.name not in self.published],
             self.store,
             max_tokens=self.sampling.max_tokens,
             concurrency=self.parameters["concurrency"],
             patience=self.parameters["patience"],
         )
+        one = {"problem": [problem.id for problem in self.problems], "tokens": np.nan, "outcome": None}
+        made |= {name: pd.DataFrame(one | {"correct": accuracy}) for name, accuracy in self.published.items()}
+        return {one.name: made[one.name] for one in self.baselines}
 
     async def samples_of_baselines(self, n: int) -> dict[str, pd.DataFrame]:
         """n scored samples a problem of each baseline that is no policy of this notebook, by its name; one seed.
 
-        Those that don't fit on this machine are left out, and all in a replay, where only a greedy accuracy is known.
+        Those of which only a greedy accuracy is published are left out: in a replay all, else what does not fit here.
         Each is closed before the verifier reads its samples.
         """
         tables = {}
         policies = {one.fingerprint for one in (self.policy, self.second_policy) if one}
         seeds = {self.sampling.seed: n}
-        for policy in () if self.published else self.baselines:
-            if policy.fingerprint not in policies:
+        for policy in self.baselines:
+            if policy.fingerprint not in policies and policy.name not in self.published:
                 await experiment.samples_of(self.problems, policy, None, self.store, seeds=seeds, **self.drawing)
                 await policy.close()
                 [tables[policy.name]] = await experiment.samples_of(
@@ -381,12 +384,6 @@ def set_up(
     return found
 
 
-def _served(given: Mapping[str, object], name: str) -> dict[str, object]:
-    """The arguments of open_policy or open_prm for a model behind URLs (the parameter called name)."""
-    arguments = {"server": given[name], "max_in_flight": given["max_in_flight"]}
-    return {argument: value for argument, value in arguments.items() if value}
-
-
 def _opened(
     given: Mapping[str, object],
     problems: Sequence[Problem],
@@ -396,19 +393,26 @@ def _opened(
     open_prm: Callable[..., StepScorer],
     gpus: Sequence[Gpu] | None,
 ) -> dict[str, object]:
-    """The store and the models of a run; names: of the baselines. Those that fit on no GPU are left out."""
+    """The store and the models of a run; names: of the baselines.
+
+    A baseline that fits on no GPU has its published number, if there is one, or else is left out.
+    """
     places = plan_engines(given, gpus)
+    policies = [given["policy_model"], given.get("second_model")]
+    limits = {"max_in_flight": given["max_in_flight"], "patience": given["patience"]}
 
     def policy(name: str, parameter: str, *, engine: str) -> Policy:
-        served = _served(given, "policy_server") if parameter != "greedy_models" else {}
-        placed = places.arguments(name) | served
-        return open_policy(name, parameter=parameter, engine=engine, system_prompt=given["system_prompt"], **placed)
+        served = given["policy_server"] if name in policies else ""
+        settings = {"engine": "auto" if served and parameter == "greedy_models" else engine, "server": served}
+        settings |= limits | places.arguments(name)
+        return open_policy(name, parameter=parameter, system_prompt=given["system_prompt"], **settings)
 
     def prm(name: str, parameter: str) -> StepScorer:
-        served = _served(given, "prm_server") if parameter == "prm_model" else {}
-        placed = places.arguments(name) | served
-        return open_prm(name, parameter=parameter, engine=given["prm_engine"], problems=problems, **placed)
+        settings = {"engine": given["prm_engine"], "server": given["prm_server"] if parameter == "prm_model" else ""}
+        return open_prm(name, parameter=parameter, problems=problems, **settings, **limits, **places.arguments(name))
 
+    known = {name: accuracy_of(name, given["problems"]) for name in places.skipped}
+    known = {name: found for name, found in known.items() if found}
     others = prms_of(given["prm_model"], given["other_prms"])[1:] if "other_prms" in given else []
     second = given.get("second_model")
     return {
@@ -418,9 +422,22 @@ def _opened(
         "prm": prm(given["prm_model"], "prm_model") if "prm_model" in given else None,
         "other_prms": [prm(name, "other_prms") for name in others],
         "baselines": [
-            policy(name, "greedy_models", engine=given["greedy_engine"]) for name in names if name not in places.skipped
+            known[name][0] if name in known else policy(name, "greedy_models", engine=given["greedy_engine"])
+            for name in names
+            if name in known or name not in places.skipped
         ],
+        "published": {named.name: accuracy for named, accuracy in known.values()},
     }
+
+
+def accuracy_of(model: str, problems: str) -> tuple[Policy, float] | None:
+    """The published greedy accuracy of a model on these problems, with a policy that names its source; None if none.
+
+    The numbers are MATH-500's, so they stand beside no other problems.
+    """
+    if short_name(problems) != "MATH-500" or short_name(model) not in GREEDY:
+        return None
+    return greedy_baseline(model)
 
 
 def _published(given: Mapping[str, object], problems: Sequence[Problem], names: Sequence[str]) -> dict[str, object]:

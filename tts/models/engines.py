@@ -1,7 +1,8 @@
 """The replicas of one model as one engine: what the host on this machine and vLLM's servers behind URLs share.
 
 All requests of a problem go to the same replica, so that its prefixes are in one cache. What happens to a request if
-- its replica can't be reached: it goes to another one; if there is none, it waits up to `patience` seconds for one;
+- its replica can't be reached, or was lost and does not start again: it goes to another one; if there is none, it waits
+  up to `patience` seconds for one;
 - its engine ends, or answers that it failed: it is sent again, TRIES times in all, because the request itself may be
   what ends engines;
 - no answer and no token comes from its replica for `patience` seconds: it goes to another one, if there is one.
@@ -36,6 +37,10 @@ class Lost(EngineError):
 
 class Unreachable(Lost):
     """The request never got to the engine."""
+
+
+class NotStarted(Unreachable):
+    """The engine, which is ours to start, does not start: another try does not help where it is the only one."""
 
 
 class Failed(Lost):
@@ -139,7 +144,7 @@ class Engines:
             except Lost as error:
                 self._leave_out(replica, error)
                 tries += not isinstance(error, Unreachable)
-                if tries == TRIES or (isinstance(error, Hung) and self.is_one):
+                if tries == TRIES or (isinstance(error, (Hung, NotStarted)) and self.is_one):
                     raise EngineError(str(error)) from None
                 if isinstance(error, Failed):
                     await asyncio.sleep(PAUSE * 2**tries)

@@ -347,18 +347,22 @@ def stop_hosts(*, grace: float = 10.0) -> int:
 
 
 @contextlib.asynccontextmanager
-async def a_start(*, on_gpu: bool) -> AsyncIterator[None]:
-    """One host at a time starts on this machine's GPUs: two would take each other's memory for their own."""
-    if not on_gpu:
-        yield
-        return
-    with (runtime_directory() / "start.lock").open("a") as lock:
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                await asyncio.sleep(0.1)
+async def a_start(*, on_gpu: bool, devices: str = "") -> AsyncIterator[None]:
+    """One host at a time starts on a GPU: two would take each other's memory for their own.
+
+    devices: the GPUs, as CUDA_VISIBLE_DEVICES has them; "" for any of them, so that nothing else starts meanwhile.
+    """
+    wanted = {"start": fcntl.LOCK_SH if devices else fcntl.LOCK_EX}
+    wanted |= {f"start-{gpu}": fcntl.LOCK_EX for gpu in sorted(devices.split(",")) if gpu}
+    with contextlib.ExitStack() as held:
+        for name, kind in wanted.items() if on_gpu else ():  # always in this order, so that no two wait for each other
+            lock = held.enter_context((runtime_directory() / f"{name}.lock").open("a"))
+            while True:
+                try:
+                    fcntl.flock(lock, kind | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    await asyncio.sleep(0.1)
         yield
 
 

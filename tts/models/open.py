@@ -38,7 +38,7 @@ def open_policy(
     max_context: int = 0,
     max_num_seqs: int = 0,
     gpu_memory_utilization: float = 0.9,
-    devices: Sequence[str] = (),
+    devices: Sequence[Sequence[str]] = (),
     quantization: str = "",
     server: str = "",
     max_in_flight: int = 0,
@@ -58,17 +58,18 @@ def open_policy(
     max_context             tokens of prompt and completion; 0 for the model's own limit, 4,096 at most
     max_num_seqs            requests decoded at once; 0 for the engine's own number
     gpu_memory_utilization  the share of the GPU's memory that vLLM takes
-    devices                 the GPUs that vLLM runs on, by nvidia-smi's numbers; several share the model's tensors.
-                            Empty for the first one
+    devices                 the GPUs of each replica that vLLM runs here, by nvidia-smi's numbers: [["0"], ["1"]] is two
+                            replicas, [["0", "1"]] one whose tensors two GPUs share. Empty for one on the first GPU
     quantization            "fp8" for weights of 8 bits (vLLM), "" for the model's own
     server                  URLs of vLLM's own servers with this model, one a replica, with commas between
                             (docs/servers.md); "" for an engine on this machine. They are asked at the first sample()
     max_in_flight           requests at vLLM at once, a replica, the others wait in order; 0 for 1,024
     patience                seconds without an answer and without a token from vLLM after which a request goes to
-                            another replica, or fails. Starting the engine is not counted
+                            another replica, or fails. Downloading the model and starting vLLM are not counted
     Raises InputError if anything is wrong with these, before a model is loaded.
     """
     _check_settings(dtype, gpu_memory_utilization, quantization, max_in_flight, patience)
+    _check_devices(devices)
     check_counts(0, max_num_seqs=max_num_seqs)
     urls = _split_urls(server, "policy_server", engine)
     chosen = "vllm" if urls else choose_engine(engine)[0]
@@ -84,9 +85,10 @@ def open_policy(
                 dtype=dtype,
                 max_num_seqs=max_num_seqs,
                 gpu_memory_utilization=gpu_memory_utilization,
-                devices=devices,
+                devices=group,
                 quantization=quantization,
             )
+            for group in devices or [()]
         ]
         engines = Engines(replicas, max_in_flight=max_in_flight or 4 * max_num_seqs, patience=patience)
         return VllmPolicy(checkpoint, system_prompt=system_prompt, engines=engines)
@@ -108,7 +110,7 @@ def open_prm(
     batch_tokens: int = 0,
     prefix_cache: bool = True,
     gpu_memory_utilization: float = 0.45,
-    devices: Sequence[str] = (),
+    devices: Sequence[Sequence[str]] = (),
     quantization: str = "",
     server: str = "",
     max_in_flight: int = 0,
@@ -133,13 +135,12 @@ def open_prm(
     batch_tokens  tokens of a batch with its padding (transformers); 0 for the engine's own number
     prefix_cache  keep what was computed for partial solutions, so that the next step costs only its own tokens
     gpu_memory_utilization  the share of the GPU's memory that vLLM takes, in addition to the policy's share
-    devices       the GPUs that vLLM runs on, by nvidia-smi's numbers; several share the model's tensors. Empty for the
-                  first one
     quantization  "fp8" for weights of 8 bits (vLLM), "" for the model's own
-    server, max_in_flight, patience  as in open_policy
+    devices, server, max_in_flight, patience  as in open_policy
     Raises InputError if anything is wrong with these, before a model is loaded.
     """
     _check_settings(dtype, gpu_memory_utilization, quantization, max_in_flight, patience)
+    _check_devices(devices)
     check_counts(0, batch_tokens=batch_tokens)
     if model == EXACT:
         return ExactScorer(name=name, parameter=parameter, problems=problems)
@@ -172,12 +173,13 @@ def open_prm(
                 dtype=dtype,
                 max_num_seqs=0,
                 gpu_memory_utilization=gpu_memory_utilization,
-                devices=devices,
+                devices=group,
                 quantization=quantization,
                 prefix_cache=prefix_cache,
                 scores=True,
                 classes=prm_format.head == "classes",
             )
+            for group in devices or [()]
         ]
         engines = Engines(replicas, max_in_flight=max_in_flight, patience=patience)
         return VllmScorer(checkpoint, prm_format, engines=engines, check_policy=not named)
@@ -229,6 +231,14 @@ def _check_settings(
         raise InputError(f"gpu_memory_utilization={gpu_memory_utilization}: give a share above 0, at most 1")
     if quantization not in ("", "fp8"):
         raise InputError(f'quantization={quantization!r} is unknown: give "fp8", or "" for the model\'s own precision')
+
+
+def _check_devices(devices: Sequence[Sequence[str]]) -> None:
+    named = [] if isinstance(devices, str) else [gpu for group in devices for gpu in group]
+    if isinstance(devices, str) or any(isinstance(group, str) or not group for group in devices):
+        raise InputError(f'devices={devices!r}: give the GPUs of each replica, such as [["0"], ["1"]]')
+    if len(set(named)) < len(named):
+        raise InputError(f"devices={devices!r}: GPU {max(named, key=named.count)} stands there twice: name each once")
 
 
 def _check_unquantized(quantization: str, checkpoint: Checkpoint) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tts.errors import EngineError
 from tts.models.checkpoint import Checkpoint
-from tts.models.engines import Engines, Lost
+from tts.models.engines import Engines, Lost, NotStarted
 from tts.models.host import BEAT, PROTOCOL, Outbox, a_start, make_room, read_frame, runtime_directory
 from tts.models.plan import token_bytes
 from tts.models.sampling import ModelPolicy
@@ -112,7 +112,8 @@ class VllmClient:
         self._scores, self._classes = scores, classes
         self._link: Link | None = None
         self._opening: asyncio.Task | None = None
-        self.label = f"vLLM for {checkpoint.name}"
+        on = f" on GPU {', '.join(devices)}" if devices else ""  # replicas differ in it
+        self.label = f"vLLM for {checkpoint.name}{on}"
         self.provenance = {
             "engine": "vllm",
             "device": "gpu" if self._gpu else "cpu",
@@ -123,7 +124,7 @@ class VllmClient:
     async def open(self) -> None:
         """See Replica.open. Starts the host if none is running; all requests that wait for it share one attempt.
 
-        Raises EngineError if the host does not start.
+        Raises NotStarted if the host does not start.
         """
         loop = asyncio.get_running_loop()
         if self._link is not None and self._link.is_open(loop):
@@ -291,7 +292,7 @@ class Link:
 async def connect(spec: dict, environment: dict[str, str]) -> Link:
     """A connection to the host of spec, which is started if it is not running.
 
-    Raises EngineError with the reason and the log's path if it does not start.
+    Raises NotStarted with the reason and the log's path if it does not start.
     """
     identity = {key: value for key, value in spec.items() if key != "name"}
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
@@ -307,7 +308,7 @@ async def connect(spec: dict, environment: dict[str, str]) -> Link:
             return Link(reader, writer, f"see {log}")
         except (OSError, asyncio.IncompleteReadError):
             pass
-        async with a_start(on_gpu="gpu_memory_utilization" in spec["settings"]):
+        async with a_start(on_gpu="gpu_memory_utilization" in spec["settings"], devices=spec["devices"]):
             await make_room(spec)
             started = _start_host(spec, environment, base)
             if started or (not announced and time.monotonic() - began > 1):
@@ -318,7 +319,7 @@ async def connect(spec: dict, environment: dict[str, str]) -> Link:
                 while started.poll() is None and not base.with_suffix(".sock").exists():
                     await asyncio.sleep(0.1)
                 if started.poll() is not None:
-                    raise EngineError(f"vLLM for {spec['name']} did not start ({_reason(base)}): see {log}")
+                    raise NotStarted(f"vLLM for {spec['name']} did not start ({_reason(base)}): see {log}")
         await asyncio.sleep(0.1)
 
 
