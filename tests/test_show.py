@@ -7,6 +7,7 @@ from tts import voting
 from tts.companion import show
 from tts.models.open import open_policy
 from tts.problems import Problem
+from tts.results.replay import published_policy
 
 
 def test_a_source_is_that_of_the_module():
@@ -54,3 +55,11 @@ def test_ballots_by_hand():
     assert table["chosen by"].tolist() == ["majority, weighted", "vanilla"]
     assert table["sum of scores"].round(2).tolist() == [0.9, 0.7]
     assert table.votes.tolist() == [2, 1]
+
+
+def test_tokens_of_a_policy_without_a_tokenizer_are_said_to_be_missing():
+    policy = open_policy(str(ROOT / "tts" / "tiny" / "models" / "policy-xs"), engine="transformers")
+    assert show.tokens(policy, "1+1=2").replace(" ", "") == "1+1=2"
+    assert show.tokens(published_policy("meta-llama/Llama-3.2-1B-Instruct"), "1+1=2") == (
+        "Llama-3.2-1B-Instruct has no tokenizer here."
+    )

@@ -65,6 +65,14 @@ def model(policy: Policy) -> dict[str, object]:
     return found
 
 
+def tokens(policy: Policy, text: str) -> str:
+    """A text as a policy's tokenizer cuts it: its tokens with a space between them."""
+    checkpoint = getattr(policy, "checkpoint", None)
+    if checkpoint is None:
+        return f"{policy.name} has no tokenizer here."
+    return " ".join(checkpoint.tokenizer.encode(text, add_special_tokens=False).tokens)
+
+
 def ballots(tables: Mapping[str, pd.DataFrame], reduction: str, *, most: int = 6) -> object:
     """The answers to one problem as votes and verifier see them: label -> graded solutions with their step scores.
 
