@@ -373,3 +373,54 @@ def test_problems_of_a_replica_that_hangs_go_on_elsewhere():
 
     found, expected = asyncio.run(main())
     assert found == expected
+
+
+class Silent:
+    """A replica without a process: it takes long to start, or answers nothing."""
+
+    provenance: dict = {}
+
+    def __init__(self, label, *, start=0.0, hangs=False):
+        self.label, self.start, self.hangs = label, start, hangs
+        self.asked = 0
+
+    async def open(self):
+        await asyncio.sleep(self.start)
+        self.start = 0.0
+
+    async def send(self, kind, arguments):
+        self.asked += 1
+        if self.hangs:
+            await asyncio.Event().wait()
+        return [self.label]
+
+    async def mark(self):
+        return None
+
+    async def close(self):
+        """Nothing to close."""
+
+
+@pytest.mark.parametrize(
+    ("replicas", "found"),
+    [
+        ([Silent("slow", start=1.5)], ["slow"]),
+        ([Silent("hung", hangs=True), Silent("well")], ["well"]),
+        ([Silent("hung", hangs=True)], "hung: no answer and no token for 0.4 s"),
+    ],
+    ids=["a start is not counted", "elsewhere first", "then it fails"],
+)
+def test_patience_is_the_same_for_engines_and_for_collect(replicas, found):
+    """One request is in flight, so nothing else goes on: the engine decides, before collect gives the problem up."""
+
+    async def main():
+        both = engines.Engines(replicas, patience=0.4)
+        problem = next(i for i in range(99) if both._rank(repr((i,)).encode())[0].engine is replicas[0])
+        work = both.request("sample", problem=(problem,))
+        try:
+            return await collect._while_it_goes_on(work, lambda: both.progress, 0.4)
+        except EngineError as error:
+            return str(error)
+
+    assert asyncio.run(main()) == found
+    assert replicas[0].asked

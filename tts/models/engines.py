@@ -146,6 +146,7 @@ class Engines:
                 tries += not isinstance(error, Unreachable)
                 if tries == TRIES or (isinstance(error, (Hung, NotStarted)) and self.is_one):
                     raise EngineError(str(error)) from None
+                replica.progress += 1  # it goes elsewhere
                 if isinstance(error, Failed):
                     await asyncio.sleep(PAUSE * 2**tries)
             else:

@@ -39,6 +39,9 @@ ATTEMPTS = 2  # a problem whose engine call fails is tried once more, then recor
 GIVE_UP = 3  # so many failed problems with none that succeeded: the engine is broken, not the problem
 STORED_NAMES = {"beam_width": "width"}  # what a setting is called in a key: as when its first searches were stored
 PATIENCE = 1800.0  # seconds without any progress after which what waits counts as failed: a hung request must end
+# Times patience: an engine that watches its own requests (tts.models.engines) gives up first, after patience, and sends
+# them elsewhere if it can, which is progress. So patience is the same here and there.
+LAST_TO_GIVE_UP = 1.5
 LOOK = 0.2  # seconds between two looks at a lock that another process holds
 
 
@@ -381,14 +384,14 @@ async def _run_all(
 async def _while_it_goes_on(
     work: Awaitable[list[Record]], progress: Callable[[], object], patience: float
 ) -> list[Record]:
-    """The result of work. Raises EngineError if progress() stays the same for patience seconds."""
+    """The result of work. Raises EngineError if progress() stays the same for patience seconds, see LAST_TO_GIVE_UP."""
     task = asyncio.ensure_future(work)
     try:
         before, since = progress(), time.monotonic()
         while not (await asyncio.wait([task], timeout=patience / 10))[0]:
             if (now := progress()) != before:
                 before, since = now, time.monotonic()
-            elif time.monotonic() - since >= patience:
+            elif time.monotonic() - since >= LAST_TO_GIVE_UP * patience:
                 raise EngineError(f"no progress for {patience:g} s: the engine hangs, or raise patience")
         return task.result()
     finally:
