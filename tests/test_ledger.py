@@ -317,7 +317,7 @@ def test_the_ledger_on_disk(tmp_path):
     assert found.notebook.tolist() == ["01", "04", "06", "06"]
     table = ledger_table.markdown(tmp_path)
     assert "+20.0 [" in table
-    assert f"({tmp_path.name}/08_collapse.png)" in table
+    assert "[04](08_collapse.png)" in table
     asked = [line.split(" | ")[4] for line in table.splitlines()[2:]]
     assert asked.count("N = 256") == 1  # a part that only the full run has is a line of its own
     assert table.count(ledger.CLAIMS["1a"].number) == 1  # on the claim's first line
@@ -325,13 +325,91 @@ def test_the_ledger_on_disk(tmp_path):
     ledger_table.save([ledger.claim_5({64: up}, {64: ZERO})], notebook="04", folder=tmp_path / "replay", mirrors=False)
     table = ledger_table.markdown(tmp_path)
     assert "| full run | verdict | replay run | verdict | default run | verdict |" in table
-    [row] = [line.split(" | ") for line in table.splitlines() if "/replay/08_collapse.png" in line]
+    [row] = [line.split(" | ") for line in table.splitlines() if "(replay/08_collapse.png)" in line]
     assert [bool(cell) for cell in row[4:-1]] == [True, False, False, True, True, False, False]
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{ledger_table.BEGIN}\nold\n{ledger_table.END}\nafter\n")
     ledger_table.update_readme(readme, tmp_path)
-    assert readme.read_text() == f"before\n{ledger_table.BEGIN}\n{table}\n{ledger_table.END}\nafter\n"
+    short = ledger_table.by_claim(tmp_path)
+    assert readme.read_text() == f"before\n{ledger_table.BEGIN}\n{short}\n{ledger_table.END}\nafter\n"
     assert ledger_table.read(tmp_path / "none").empty
+    ledger_table.write_pages(tmp_path)
+    assert (tmp_path / "ledger.md").read_text().endswith(f"\n\n{table}\n")
+    own = (tmp_path / "replay" / "ledger.md").read_text()
+    assert "[04](08_collapse.png)" in own  # relative to its own folder
+    assert "default run" not in own
+    assert "1a" not in own  # a claim of other runs
+
+
+def test_no_page_without_rows(tmp_path):
+    ledger_table.write_pages(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def short(folder):
+    """The README's table as rows of cells, by claim."""
+    _, _, *lines = ledger_table.by_claim(folder).splitlines()
+    cells = [line[2:-2].split(" | ") for line in lines]
+    return {row[0].removeprefix("[").replace("]", " ").split(" ")[0]: row for row in cells}
+
+
+def test_the_readme_has_one_row_a_claim(tmp_path, monkeypatch):
+    """By hand: of 2a one part holds and one does not; 6a holds in both; 6b has no row; the rest was not run."""
+    monkeypatch.setitem(ledger_table.REASONS, "2a", "because")
+    monkeypatch.setitem(ledger_table.REASONS, "6a", "never shown")
+    up = np.repeat([1.0, 0.0], [40, 60])
+    two = ledger.rows("2a", {"N = 4": up, "N = 16": -up})
+    six = ledger.rows("6a", {"N = 4": up, "N = 16": up})
+    ledger_table.save([two, six], notebook="03", folder=tmp_path, mirrors=True)
+    table = short(tmp_path)
+    assert list(table) == list(ledger.CLAIMS)
+    name = tmp_path.name
+    assert table["2a"][0] == f"[2a]({name}/07_best_of_n.png) Weighted Best-of-N always beats vanilla"
+    assert table["2a"][1] == "+5.0 at N = 256"  # without the source, which the long table has
+    assert table["2a"][2].startswith("-40.0 [")
+    assert table["2a"][2].endswith(", N = 16")
+    assert table["2a"][3:] == ["not reproduced (1 of 2 parts)", "because"]
+    assert table["6a"][3:] == ["reproduced (2 of 2 parts)", ""]
+    assert table["6b"][2:] == ["", "not asked", ""]
+    assert "| ours (default run) |" in ledger_table.by_claim(tmp_path)
+
+
+def test_the_readme_prefers_the_full_run(tmp_path):
+    up = np.repeat([1.0, 0.0], [40, 60])
+    for folder, n, claims in ((tmp_path, 64, ("4b", "6b")), (tmp_path / "full", 256, ("6b",))):
+        tables = [ledger.rows(claim, {f"N = {n}": up}) for claim in claims]
+        ledger_table.save(tables, notebook="06", folder=folder, mirrors=True)
+    table = short(tmp_path)
+    assert table["6b"][2].endswith("], N = 256 (full run)")
+    assert f"({tmp_path.name}/full/10_all_methods.png)" in table["6b"][0]
+    assert table["4b"][2].endswith("], N = 64 (default run)")
+    assert "| ours |" in ledger_table.by_claim(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "expected"),
+    [
+        (["reproduced", "too few problems to judge"], "too few problems to judge (1 of 2 parts)"),
+        (
+            ["too few problems to judge", "no difference beyond 2 points"],
+            "no difference beyond 2 points (1 of 2 parts)",
+        ),
+        (["no difference beyond 2 points", "not reproduced"], "not reproduced (1 of 2 parts)"),
+        (["reproduced", "comparison: does not hold"], "reproduced"),
+        (["comparison: holds"], "not asked"),
+    ],
+)
+def test_a_claim_holds_where_all_its_parts_do(verdicts, expected, tmp_path):
+    parts = {f"part {i}": HALF for i in range(len(verdicts))}
+    ledger_table.save([ledger.rows("3b", parts).assign(verdict=verdicts)], notebook="04", folder=tmp_path, mirrors=True)
+    assert short(tmp_path)["3b"][3] == expected
+
+
+def test_reasons_are_short():
+    assert list(ledger_table.REASONS) == list(ledger.CLAIMS)
+    for reason in ledger_table.REASONS.values():
+        assert len(reason.split()) <= 10
+        assert "|" not in reason, "it stands in a Markdown table"
 
 
 def test_the_default_run_asks_every_claim_in_one_notebook():
@@ -343,7 +421,8 @@ def test_the_readme_says_what_the_data_say():
     text = (ROOT / "README.md").read_text()
     assert ledger_table.BEGIN in text
     shown = text.split(ledger_table.BEGIN)[1].split(ledger_table.END)[0].strip()
-    assert shown == ledger_table.markdown(ROOT / "figures")
+    assert shown == ledger_table.by_claim(ROOT / "figures")
+    assert (ROOT / "figures" / "ledger.md").read_text().endswith(f"\n\n{ledger_table.markdown(ROOT / 'figures')}\n")
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The ledger on disk and on the page: a CSV a notebook, and the table in the README."""
+"""The ledger on disk and on the page: a CSV a notebook, the whole table in figures/, and the README's short one."""
 
 from __future__ import annotations
 
@@ -7,10 +7,41 @@ from pathlib import Path
 
 import pandas as pd
 
-from tts.companion.ledger import CLAIMS, COLUMNS, CRITERIA
+from tts.companion.ledger import CLAIMS, COLUMNS, CRITERIA, Verdict
 
 DEFAULT = "default run"
 RUNS = {"full run": "full", "replay run": "replay", DEFAULT: ""}  # as the table calls them -> folder below figures/
+
+# Why a claim is not reproduced, in ten words at most. The README shows a reason only where that is the verdict.
+REASONS: dict[str, str] = {
+    "1a": "",
+    "1b": "",
+    "2a": "",
+    "2b": "",
+    "2c": "",
+    "2d": "",
+    "3a": "",
+    "3b": "",
+    "4a": "",
+    "4b": "",
+    "4c": "",
+    "4d": "",
+    "5": "",
+    "6a": "",
+    "6b": "",
+    "6c": "",
+    "7": "",
+    "8a": "",
+    "8b": "",
+}
+
+# A claim with several parts says that all of them hold, so the first of these verdicts that a part has is the claim's.
+WORST_FIRST: tuple[Verdict, ...] = (
+    "not reproduced",
+    "no difference beyond 2 points",
+    "too few problems to judge",
+    "reproduced",
+)
 
 BEGIN, END = "<!-- ledger: begin (made by run_all.sh) -->", "<!-- ledger: end -->"
 
@@ -59,12 +90,49 @@ def read(folder: str | Path) -> pd.DataFrame:
     return found.sort_values("claim", key=lambda column: column.map(list(CLAIMS).index), kind="stable")
 
 
-def markdown(figures: str | Path) -> str:
-    """The ledger as a Markdown table: the rows of figures/full/, figures/replay/ and figures/ side by side.
+def by_claim(figures: str | Path) -> str:
+    """The README's table: one row a claim, from figures/full/ where that has the claim, else from figures/.
 
-    A run has its columns where its folder has rows; the default run has them always.
+    Of a claim with several parts it shows the last one that has the claim's verdict (WORST_FIRST), and of how many.
     """
-    folders = {name: Path(figures) / folder for name, folder in RUNS.items()}
+    folders = {name: Path(figures) / RUNS[name] for name in ("full run", DEFAULT)}
+    found = {name: read(folder) for name, folder in folders.items()}
+    shown, lines = set(), []
+    for claim, known in CLAIMS.items():
+        rows = pd.DataFrame()
+        for run in found:  # the run that is shown is the first that has the claim
+            rows = found[run][(found[run].claim == claim) & found[run].verdict.isin(WORST_FIRST)]
+            if len(rows):
+                break
+        number = known.number.split(":")[0]  # how it was measured, and where, is in the long table
+        if rows.empty:
+            lines.append((f"{claim} {known.says}", number, "", "not asked", ""))
+            continue
+        shown.add(run)
+        verdict = next(one for one in WORST_FIRST if one in set(rows.verdict))
+        deciding = rows[rows.verdict == verdict]
+        row = deciding.iloc[-1]
+        parts = f" ({len(deciding)} of {len(rows)} parts)" if len(rows) > 1 else ""
+        link = "/".join(filter(None, (Path(figures).name, RUNS[run], f"{row.figure}.png")))
+        reason = REASONS[claim] if verdict == "not reproduced" else ""
+        ours = f"{_points(row)}, {row.part} ({run})"
+        lines.append((f"[{claim}]({link}) {known.says}", number, ours, verdict + parts, reason))
+    head = "ours"
+    if len(shown) == 1:  # then the head says which run it is
+        [run] = shown
+        head = f"ours ({run})"
+        lines = [(*line[:2], line[2].removesuffix(f" ({run})"), *line[3:]) for line in lines]
+    table = [("the writeup", "its number", head, "verdict", "why"), ("---",) * 5, *lines]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in table)
+
+
+def markdown(figures: str | Path, *, only: str = "") -> str:
+    """The whole ledger as a Markdown table: the rows of figures/full/, figures/replay/ and figures/ side by side.
+
+    A run has its columns where its folder has rows; the default run has them always. only: one run's name in RUNS; then
+    the table has that run alone, and its links are those of a page in that run's folder.
+    """
+    folders = {name: Path(figures) / folder for name, folder in RUNS.items() if only in ("", name)}
     found = {
         name: {(row.claim, row.part): row for row in read(folder).itertuples()} for name, folder in folders.items()
     }
@@ -84,8 +152,8 @@ def markdown(figures: str | Path) -> str:
         cells = [claim * first, row.writeup * first, row.number * first, basis * first, part]
         for one in of_runs.values():
             cells += [_points(one), one.verdict] if one else ["", ""]
-        folder = "/".join(filter(None, (Path(figures).name, RUNS[shown_in])))
-        lines.append("| " + " | ".join([*cells, f"[{row.notebook}]({folder}/{row.figure}.png)"]) + " |")
+        link = "/".join(filter(None, ("" if only else RUNS[shown_in], f"{row.figure}.png")))
+        lines.append("| " + " | ".join([*cells, f"[{row.notebook}]({link})"]) + " |")
     return "\n".join(lines)
 
 
@@ -93,10 +161,34 @@ def _points(row: object) -> str:
     return f"{100 * row.ours:+.1f} [{100 * row.low:+.1f}, {100 * row.high:+.1f}]"
 
 
+ABOUT = """# The ledger of claims
+
+Every part of every claim. Differences are in points of accuracy (claim 5: points of the share of N) with 95 %
+intervals over problems, widened so that all parts of a claim hold together. *Matched*: the embedded models were made to
+agree with the real experiment in this. *Predicted*: they were not. [The rules]({up}tts/companion/README.md) say what is
+computed, when a claim is reproduced, and where the writeup's numbers come from.
+"""
+
+
+def write_pages(figures: str | Path) -> None:
+    """Write figures/ledger.md, with all runs side by side, and a ledger.md of their own for full/ and replay/.
+
+    No page is written where there are no rows.
+    """
+    runs = {run: Path(figures) / folder for run, folder in RUNS.items()}
+    runs = {run: folder for run, folder in runs.items() if not read(folder).empty}
+    pages = {folder: (run, "../../") for run, folder in runs.items() if run != DEFAULT}
+    if runs:
+        pages[Path(figures)] = ("", "../")
+    for folder, (only, up) in pages.items():
+        text = f"{ABOUT.format(up=up)}\n{markdown(figures, only=only)}\n"
+        (folder / "ledger.md").write_text(text, encoding="utf-8")
+
+
 def update_readme(readme: Path, figures: str | Path) -> None:
-    """Write the ledger between the README's markers; a README without them is left as it is."""
+    """Write the short table between the README's markers; a README without them is left as it is."""
     text = readme.read_text(encoding="utf-8")
     if BEGIN in text and END in text:
         head, rest = text.split(BEGIN, 1)
         tail = rest.split(END, 1)[1]
-        readme.write_text(f"{head}{BEGIN}\n{markdown(figures)}\n{END}{tail}", encoding="utf-8")
+        readme.write_text(f"{head}{BEGIN}\n{by_claim(figures)}\n{END}{tail}", encoding="utf-8")

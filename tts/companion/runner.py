@@ -142,7 +142,7 @@ def canonical(notebook: Path) -> str:
 
 def keep(jobs: list[Job]) -> dict[str, int]:
     """Copy the results of a run to their places and make the gallery pages; returns the figures by notebook."""
-    from tts.companion.ledger_table import update_readme
+    from tts.companion.ledger_table import update_readme, write_pages
     from tts.plots.saving import gallery
 
     made: dict[Path, Path] = {}  # target -> what the run built
@@ -163,8 +163,10 @@ def keep(jobs: list[Job]) -> dict[str, int]:
         if folder.name == "full":
             note_runs(folder, [job for job in jobs if job.destination == "full"])
         gallery(folder, notebooks=sorted(Path("notebooks").glob("[0-9][0-9]_*.ipynb")))
-    if Path("README.md").exists() and any(job.destination in ("", "full", "replay") for job in jobs):
-        update_readme(Path("README.md"), "figures")
+    if any(job.destination in ("", "full", "replay") for job in jobs):
+        write_pages("figures")
+        if Path("README.md").exists():
+            update_readme(Path("README.md"), "figures")
     pictures = [path for path in made.values() if path.suffix == ".png"]
     return {job.name: sum(job.figures in path.parents for path in pictures) for job in jobs}
 
