@@ -14,6 +14,8 @@ Remake every figure of the notebooks: ./run_all.sh
                                                  figures; --shard slurm takes both from the job array
   ./run_all.sh collect [the same options] [STORE...]
                                                  merge the stores of the shards, and say what is missing or in conflict
+  ./run_all.sh report [the same options]         write the notebooks, as they were executed with these options, as one
+                                                 page that needs no network: build/report/index.html
   ./run_all.sh test [--quick | PYTEST OPTIONS]   lint and tests; --quick leaves out what starts kernels and engines
   ./run_all.sh bench [OPTIONS]                   measure the engines
   ./run_all.sh clean [--store]                   remove what was made: environment, build, figures/local, caches;
@@ -62,8 +64,8 @@ export HOME
 # --- what is asked for -------------------------------------------------------------------------------------------
 command=run profile=default only= machine= with_store=no
 options=()
-case ${1:-} in collect | test | bench | clean) command=$1; shift ;; esac
-takes_profile() { case $command in run | collect) ;; *) false ;; esac; }
+case ${1:-} in collect | report | test | bench | clean) command=$1; shift ;; esac
+takes_profile() { case $command in run | collect | report) ;; *) false ;; esac; }
 while [ $# -gt 0 ]; do
   case $1 in
     --help | -h) usage; exit 0 ;;
@@ -79,7 +81,7 @@ while [ $# -gt 0 ]; do
   esac
 done
 case $command-${1:-} in
-  run-* | clean-* | collect--*) [ $# -eq 0 ] || fail "'$1' is not known here; see ./run_all.sh --help" 2 ;;
+  run-* | report-* | clean-* | collect--*) [ $# -eq 0 ] || fail "'$1' is not known here; see ./run_all.sh --help" 2 ;;
 esac
 if [ ! -f "notebooks/profiles/$profile.yaml" ]; then
   fail "profile '$profile' is not known: choose one of $(cd notebooks/profiles && ls ./*.yaml | sed 's|^\./||; s|\.yaml$||' | tr '\n' ' ')" 2
@@ -270,6 +272,7 @@ case $command in
   collect)
     exec "$python" -m tts.companion.runner --profile "$profile" --only "$only" ${options[@]+"${options[@]}"} --collect "$@"
     ;;
+  report) exec "$python" -m tts.companion.report --profile "$profile" --only "$only" ${options[@]+"${options[@]}"} ;;
   bench) exec "$python" -m bench "$@" ;;
   test)
     "$python" -m ruff check . && "$python" -m ruff format --check . || fail "ruff has complaints (see above)"

@@ -38,7 +38,8 @@ section { border-top: 2px solid #999; margin-top: 3rem; padding-top: 1rem; }
 img, svg { max-width: 100%; height: auto; }
 .jp-RenderedHTMLCommon, .jp-OutputArea-output, .jp-InputArea-editor { overflow-x: auto; }
 .jp-RenderedHTMLCommon { overflow-wrap: anywhere; }
-.report-caption { color: #444; font-size: 90%; }
+figure { margin: 0; }
+figcaption { color: #444; font-size: 90%; }
 menclose { border: 1px solid; padding: 0.1em 0.2em; }
 math[display="block"] { overflow-x: auto; overflow-y: hidden; max-width: 100%; }
 @media (max-width: 50rem) {
@@ -51,6 +52,7 @@ NO_OUTPUT = "This notebook holds no outputs: it was not executed yet."
 
 # As in Jupyter: $...$ within a line, $$...$$ over several; a dollar after a backslash is a dollar.
 MATHEMATICS = re.compile(r"(?<!\\)\$\$(.+?)(?<!\\)\$\$|(?<![\\$])\$(?!\s)([^$\n]+?)(?<![\\\s])\$(?!\d)", re.DOTALL)
+LONGEST = 2000  # characters of a formula; what is longer is no formula, and its conversion takes minutes
 VERBATIM = {"pre", "code", "script", "style", "textarea", "math"}
 
 
@@ -108,22 +110,17 @@ def described(nodes: NotebookNode, folders: Sequence[Path]) -> NotebookNode:
 
     A figure is the one whose quoted name its cell has; save_figure left its words in NAME.json in one of the folders.
     """
-    from nbformat.v4 import new_output
-
     files = {file.stem: file for folder in reversed(folders) for file in folder.glob("*.json")}
     for cell in nodes.cells:
         named = [name for name in re.findall(r"""["']([a-z0-9_-]+)["']""", cell.source) if name in files]
         words = [json.loads(files[name].read_text(encoding="utf-8")) for name in dict.fromkeys(named)]
-        outputs = []
         for output in cell.get("outputs", []):
-            outputs.append(output)
             if "image/png" in output.get("data", {}):
                 about = words.pop(0) if words else {"alt": NO_WORDS, "caption": ""}
-                output.metadata["image/png"] = output.metadata.get("image/png", {}) | {"alt": about["alt"]}
-                caption = f'<p class="report-caption">{html.escape(about["caption"])}</p>'
-                outputs += [new_output("display_data", {"text/html": caption})] if about["caption"] else []
-        if cell.cell_type == "code":
-            cell.outputs = outputs
+                alt, caption = html.escape(about["alt"]), html.escape(about["caption"])
+                image = f'<img alt="{alt}" src="data:image/png;base64,{output.data["image/png"].strip()}">'
+                # nbconvert's own template has no place for either.
+                output.data = {"text/html": f"<figure>{image}<figcaption>{caption}</figcaption></figure>"}
     return nodes
 
 
@@ -132,13 +129,13 @@ def one_page(chapters: dict[str, NotebookNode]) -> str:
     from bs4 import BeautifulSoup
     from nbconvert import HTMLExporter
 
-    exporter = HTMLExporter(exclude_anchor_links=True)
+    exporter = HTMLExporter()
     styles: dict[str, None] = {}
     contents, sections = [], []
     for name, nodes in chapters.items():
         rendered, _ = exporter.from_notebook_node(nodes)
         soup = BeautifulSoup(rendered, "html.parser")
-        for tag in soup(["script", "iframe", "object", "embed"]):
+        for tag in soup.select("script, iframe, object, embed, a.anchor-link"):
             tag.decompose()
         styles |= dict.fromkeys(str(style) for style in soup.head("style"))  # the same in all of them
         body = soup.main
@@ -218,6 +215,8 @@ def _mathml(found: re.Match) -> str:
 
     block, inline = found.groups()
     source = block or inline
+    if len(source) > LONGEST:
+        return html.escape(found.group())
     try:
         written = convert(source.strip(), display="block" if block else "inline")
     except Exception:  # whatever it stumbles over; RecursionError among them
