@@ -79,9 +79,10 @@ def test_hub_id_is_pinned_to_its_commit(directory, monkeypatch):
         asked.append((name, revision))
         return SimpleNamespace(sha=commit)
 
-    def download(name, *, revision, allow_patterns):
+    def download(name, *, revision, allow_patterns, ignore_patterns):
         assert (name, revision) == ("owner/tiny", commit)
         assert not any("safetensors" in pattern and "index" not in pattern for pattern in allow_patterns)  # no weights
+        assert "consolidated*.safetensors" in ignore_patterns  # a second copy of the weights
         return str(directory)
 
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", info)

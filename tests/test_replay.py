@@ -219,8 +219,8 @@ def test_a_sweep_of_what_is_there(folder, parameters, capsys):
     assert table.loc[("DVTS", 16), "returned"] == 0.75
     assert table.loc[("best", 16), "returned"] == 0.25
     assert table.filter(like="ended").loc[["beam search", "DVTS"]].isna().all(axis=None)
-    assert "Left out: " in setup.about()
-    assert "no trees" in setup.about()
+    assert "Left out: " in setup._repr_markdown_()
+    assert "no trees" in setup._repr_markdown_()
 
 
 def test_the_best_child_of_a_tree_without_nodes_has_the_highest_last_score(tmp_path, folder):

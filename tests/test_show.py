@@ -43,7 +43,7 @@ def test_ballots_by_hand():
     """8 has one good solution, 14 two that add up to more; the third answer nobody chose and it has one vote."""
     graded = pd.DataFrame(
         {
-            "key": ["8", "14", "14", "3", None],
+            "key": pd.Series(["8", "14", "14", "3", None], dtype=object),
             "answer": ["8", "14", "14.0", "3", None],
             "correct": [False, True, True, False, False],
             "scores": [[0.7], [0.1, 0.4], [0.5], [0.2], [1.0]],
