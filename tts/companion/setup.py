@@ -54,7 +54,7 @@ MATCHED = (
 )
 
 
-@dataclass
+@dataclass(repr=False)
 class Setup:
     """A notebook's parameters as what they stand for; what a notebook has no parameter for is empty."""
 
@@ -158,6 +158,10 @@ class Setup:
         """tts.plots.saving.save_figure into this run's folder, with what was run in the caption."""
         about = "" if data is None else self.described
         saving.save_figure(fig, name, data, says, folder=self.folder, about=about)
+
+    def __repr__(self) -> str:
+        """The plain form of _repr_markdown_: without the paths of this machine."""
+        return self._repr_markdown_()
 
     def _repr_markdown_(self) -> str:
         """What this run takes; above it a banner where the committed sentences are about another run."""
