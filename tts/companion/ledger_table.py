@@ -20,8 +20,8 @@ REASONS: dict[str, str] = {
     "2b": "",
     "2c": "",
     "2d": "",
-    "3a": "",
-    "3b": "",
+    "3a": "short even with an exact verifier (notebook 04)",
+    "3b": "policy-m is 5 points above 8B; prm-strong reaches it",
     "4a": "",
     "4b": "",
     "4c": "",
@@ -32,7 +32,7 @@ REASONS: dict[str, str] = {
     "6c": "",
     "7": "",
     "8a": "",
-    "8b": "",
+    "8b": "N ends at 16 here, and the curve still rises",
 }
 
 # A claim with several parts says that all of them hold, so the first of these verdicts that a part has is the claim's.

@@ -190,7 +190,7 @@ def panels(
     axes[0, 0].set_ylim(-3, 103)
     fig.supxlabel("generations per problem, N", fontsize=10)
     fig.supylabel(ylabel, fontsize=10)
-    _legend(fig, axes.flat[: len(parts)], min(4, across + 1), grey=bool(writeup))
+    _legend(fig, axes.flat[: len(parts)], 2 if across <= 2 else 4, grey=bool(writeup))
     return fig
 
 
