@@ -1,4 +1,4 @@
-"""Pages beside the code agree with it, and the code in them is run: the page on strategies, against fair and unfair dice and the embedded policy."""
+"""The page on strategies of one's own: its code runs, with fair and unfair dice and with the embedded policy."""
 
 import ast
 import asyncio
