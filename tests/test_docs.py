@@ -1,4 +1,4 @@
-"""Pages beside the code agree with it, and the code in them is run: the page on strategies, against fair and unfair dice and the embedded policy."""
+"""Pages beside the code agree with it, and the code in them is run: a vote that stops early, on dice and a policy."""
 
 import ast
 import asyncio
