@@ -38,6 +38,8 @@ section { border-top: 2px solid #999; margin-top: 3rem; padding-top: 1rem; }
 img, svg { max-width: 100%; height: auto; }
 .jp-RenderedHTMLCommon, .jp-OutputArea-output, .jp-InputArea-editor { overflow-x: auto; }
 .jp-RenderedHTMLCommon { overflow-wrap: anywhere; }
+.jp-RenderedHTMLCommon table { overflow-wrap: normal; }
+.jp-OutputArea-output pre { font-family: var(--jp-code-font-family); overflow-wrap: normal; white-space: pre; }
 figure { margin: 0; }
 figcaption { color: #444; font-size: 90%; }
 menclose { border: 1px solid; padding: 0.1em 0.2em; }

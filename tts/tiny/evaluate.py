@@ -132,8 +132,8 @@ Retrain with `python -m tts.tiny.train {command}`; the table is what `python -m 
 The weights are stored in bfloat16 and the table is of these.
 """
 POLICY_LEGEND = (
-    "Per cent (standard error of 500 problems: about 2 points); temperature 0 for greedy (L1-L5: by level), "
-    "0.8 for the rest."
+    "Per cent (standard error of {problems} problems: about {error:.0f} points); temperature 0 for greedy (L1-L5: by "
+    "level), 0.8 for the rest."
 )
 PRM_LEGEND = (
     "First error and vanilla in per cent. within: mean over problems of the AUC of right against wrong solutions of "
@@ -150,7 +150,7 @@ def prm_command(name: str, facts: dict[str, object]) -> str:
     )
 
 
-def write_card(folder: Path, table: str) -> None:
+def write_card(folder: Path, table: str, *, problems: int) -> None:
     """The model card: what the model is, its table, how it was trained."""
     facts = json.loads((folder / "training.json").read_text())
     policy = folder.name.startswith("policy-")
@@ -165,7 +165,7 @@ def write_card(folder: Path, table: str) -> None:
         name=folder.name,
         role=role,
         table=table,
-        legend=POLICY_LEGEND if policy else PRM_LEGEND,
+        legend=(POLICY_LEGEND if policy else PRM_LEGEND).format(problems=problems, error=50 / problems**0.5),
         facts="\n".join(f"| {key} | {value} |" for key, value in facts.items()),
         command=folder.name.replace("-", " ") if policy else prm_command(folder.name, facts),
     )
@@ -205,9 +205,11 @@ def main() -> None:
                 rows = ([x[i] for i in chosen] for x in (problems, few, scores))
                 reward[name][f"{size}, level {level}"] = prm_table(*rows)
     for size, row in policies.items() if args.cards in ("policies", "all") else ():
-        write_card(args.models / f"policy-{size}", show(f"{args.split} split", {f"policy-{size}": row}))
+        write_card(
+            args.models / f"policy-{size}", show(f"{args.split} split", {f"policy-{size}": row}), problems=len(problems)
+        )
     for name, rows in reward.items() if args.cards in ("prms", "all") else ():
-        write_card(args.models / name, show(f"{args.split} split", rows))
+        write_card(args.models / name, show(f"{args.split} split", rows), problems=len(problems))
     print("\n" + show("policy", policies))
     for name, rows in reward.items():
         print("\n" + show(f"{name}: policy", rows))
