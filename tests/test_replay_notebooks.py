@@ -77,4 +77,4 @@ def test_the_ledger_has_the_rows_of_a_replay(replayed):
     assert any(found.part.str.contains(r"greedy Llama-3.1-8B-Instruct \(arXiv 2502.06703\)"))
     table = ledger_table.markdown(figures)
     assert "| replay run | verdict | default run | verdict |" in table
-    assert "(figures/replay/08_beam_search.png)" in table
+    assert "(replay/08_beam_search.png)" in table
