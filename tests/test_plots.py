@@ -10,7 +10,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from tts.plots.accuracy import accuracy_figure, choice_map, difficulty_bars, difficulty_panels
+from tts.plots.accuracy import accuracy_figure, choice_map, difficulty_bars, difficulty_panels, panels
 from tts.plots.saving import gallery, save_figure
 from tts.plots.style import GREY, STRATEGIES, label_right, log2_axis, style
 
@@ -177,6 +177,23 @@ def test_the_writeups_numbers_are_grey_marks_of_the_methods_shape_where_n_is_sho
     assert seen == [([2.0], [30.0], "o"), ([0, 0.018], [70, 70], "None")]  # N = 64 is not on the axis
     assert [text.get_text() for text in ax.texts] == ["8B"]
     assert "the writeup's models, same marks" in [text.get_text() for text in ax.figure.legends[0].get_texts()]
+
+
+def test_the_legend_says_what_is_known_of_the_writeup():
+    fig = accuracy_figure(rows_of(["majority"]), [2, 4], writeup=NUMBERS[2:])
+    assert [text.get_text() for text in fig.legends[0].get_texts()][1:] == ["the writeup's greedy baselines"]
+
+
+def test_panels_have_bars_where_they_are_asked_for():
+    points = rows_of(["majority", "dvts"])
+    fig = panels({"all": points}, [2, 4])
+    assert len(fig.axes[0].containers) == 2
+    fig = panels(
+        {"some": points}, [2, 4], bars=["dvts"], dotted={"some": rows_of(["majority"])}, writeup={"some": NUMBERS}
+    )
+    [ax] = fig.axes
+    assert (len(ax.containers), len(ax.collections)) == (1, 1), "no bands: the bars of one method alone"
+    assert [line.get_linestyle() for line in ax.lines if line.get_color() == STRATEGIES["majority"].color] == ["-", ":"]
 
 
 def test_paired_differences_stand_below_and_take_the_intervals_from_the_curves():

@@ -5,7 +5,7 @@ Points are tables as tts.analysis.curves.intervals makes them: method, n, accura
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
@@ -131,7 +131,7 @@ def accuracy_figure(
         ax.set_ylim(ylim)  # before the lines: their labels keep a distance that depends on it
     if greedy is not None:
         greedy_lines(ax, greedy)
-    _legend(fig, axes.flat, columns, grey=writeup is not None)
+    _legend(fig, axes.flat, columns, writeup)
     return fig
 
 
@@ -144,14 +144,16 @@ def draw_differences(ax: Axes, paired: pd.DataFrame, *, looks: Looks | None = No
     ax.set_ylabel("minus weighted\nBest-of-N (points)")
 
 
-def _legend(fig: Figure, axes: Sequence[Axes], columns: int, *, grey: bool = False) -> None:
-    """One legend above the figure for what is in its panels, each label once."""
+def _legend(fig: Figure, axes: Iterable[Axes], columns: int, writeup: pd.DataFrame | None = None) -> None:
+    """One legend above the figure for what is in its panels, each label once, and for the writeup's numbers."""
     entries = {}
     for ax in axes:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
-    if grey:
+    if writeup is not None and writeup.n.notna().any():
         entries["the writeup's models, same marks"] = Line2D([], [], marker="o", mfc="white", color=GREY, ls="")
+    elif writeup is not None:
+        entries["the writeup's greedy baselines"] = Line2D([], [], color=GREY, lw=1.6)
     fig.legend(entries.values(), entries.keys(), loc="outside upper center", ncols=columns)
 
 
@@ -162,13 +164,15 @@ def panels(
     dotted: Mapping[str, pd.DataFrame] | None = None,
     writeup: Mapping[str, pd.DataFrame] | None = None,
     looks: Looks | None = None,
+    bars: Sequence[str] | None = None,
     apart: float = 0.16,
     ylabel: str = "accuracy (%)",
 ) -> Figure:
     """Panels of shares over N, with error bars, all on one scale from 0 to 100 %: title -> points.
 
     dotted: points that are dotted lines without marks or bars in the panel of that title. writeup: its numbers, as in
-    writeup_marks(), in the panel of that title. Six panels stand in two rows. apart: as in draw_curves().
+    writeup_marks(), in the panel of that title. bars: methods with error bars, None for all; the others are lines
+    alone. Six panels stand in two rows. apart: as in draw_curves().
     """
     rows = 1 if len(parts) < 5 else 2
     across = -(-len(parts) // rows)
@@ -179,7 +183,8 @@ def panels(
         if writeup and title in writeup:
             numbers = writeup[title]
             writeup_marks(ax, numbers[numbers.n.isin(ns)], looks=looks)
-        draw_curves(ax, points, looks=looks, bars=list(points.method.unique()), apart=apart)
+        barred = list(points.method.unique()) if bars is None else bars
+        draw_curves(ax, points, looks=looks, bars=barred, bands=(), apart=apart)
         if dotted and title in dotted:
             thin = {"linestyle": ":", "linewidth": 1.2, "marker": "", "label": "_"}
             draw_curves(ax, dotted[title], looks=dict.fromkeys(dotted[title].method, thin), bars=(), bands=())
@@ -190,7 +195,8 @@ def panels(
     axes[0, 0].set_ylim(-3, 103)
     fig.supxlabel("generations per problem, N", fontsize=10)
     fig.supylabel(ylabel, fontsize=10)
-    _legend(fig, axes.flat[: len(parts)], 2 if across <= 2 else 4, grey=bool(writeup))
+    numbers = next(iter(writeup.values())) if writeup else None
+    _legend(fig, axes.flat[: len(parts)], 2 if across <= 2 else 4, numbers)
     return fig
 
 
