@@ -192,6 +192,8 @@ def panels(
         ax.set_title(title, fontsize=9)
     for ax in axes.flat[len(parts) :]:
         ax.set_visible(False)
+    for ax in axes.flat[len(parts) - across : len(parts)]:  # the lowest of each column, also above an empty place
+        ax.tick_params(labelbottom=True)
     axes[0, 0].set_ylim(-3, 103)
     fig.supxlabel("generations per problem, N", fontsize=10)
     fig.supylabel(ylabel, fontsize=10)
