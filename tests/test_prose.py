@@ -28,6 +28,24 @@ def at(table, method, value="accuracy"):
     return rows.set_index("n")[value]
 
 
+def apart(a, b, at_least=0.0):
+    """Whether a is above b wherever both have a value, by more than at_least."""
+    both = a.index.intersection(b.index)
+    return len(both) > 0 and bool((a[both] - b[both] > at_least).all())
+
+
+def paired(name, method):
+    """N -> the interval's ends of the difference to weighted Best-of-N, in a figure's lower panel."""
+    table = points(name)
+    return table[(table.panel == "difference") & (table.method == method)].set_index("n")[["low", "high"]]
+
+
+def verdicts(number, claim):
+    """part -> verdict of a claim, from the rows that a notebook wrote."""
+    rows = pd.read_csv(ROOT / "figures" / f"claims-{number}.csv", dtype={"claim": str})
+    return rows[rows.claim == claim].set_index("part").verdict
+
+
 def level_up_to_two():
     majority = at(points("05_majority_voting"), "majority")
     return abs(majority[2] - majority[1]) < 0.005 and majority.iloc[-1] > majority[2]
@@ -38,17 +56,103 @@ def often_among_the_samples():
     return at(table, "pass_at_n").iloc[-1] > at(table, "majority").iloc[-1] + 0.1
 
 
-def missing_against_independent_samples():
+def below_greedy():
+    table = points("05_majority_voting")
+    greedy = table[table.label == "policy-xs"].accuracy.item()
+    return round(100 * at(table, "majority")[1]) == 25 and round(100 * greedy) == 35
+
+
+def below_one_in_m():
     table = points("08_collapse")
-    by_kind = [(at(rows, "beam_search", "value"), at(rows, "majority", "value")) for _, rows in table.groupby("kind")]
-    return all((beam < alone).all() for beam, alone in by_kind)
+    share = at(table[table.kind == "first steps"], "beam_search", "value")
+    return bool((share <= 1 / 4 + 1e-9).all()) and bool((share[share.index > 4] < 1 / 4).all())
+
+
+def ahead_of_both_votes():
+    table = points("07_best_of_n")
+    weighted, vanilla, plain = (at(table, name) for name in ("best_of_n_weighted", "best_of_n_vanilla", "majority"))
+    return apart(weighted[weighted.index >= 2], plain) and apart(weighted[weighted.index >= 4], vanilla)
+
+
+def vanilla_rises_and_falls():
+    table = points("07_best_of_n")
+    vanilla = at(table, "best_of_n_vanilla")
+    return vanilla.iloc[0] < vanilla.max() > vanilla.iloc[-1] and vanilla.iloc[-1] < at(table, "majority").iloc[-1]
+
+
+def not_told_from_best_of_n():
+    ends = paired("10_all_methods", "beam_search")
+    return bool((ends.low < 0).all()) and bool((ends.high > 0).all())
+
+
+def ahead_on_hard_behind_on_easy():
+    table = points("09_difficulty").dropna(subset=["quintile"])
+    wide = table.pivot(index=["quintile", "n"], columns="method", values="accuracy")
+    gain = (wide.beam_search - wide.best_of_n_weighted).unstack("n")
+    hard = gain.loc[[4, 5]]
+    return (
+        bool((hard > 0).all(axis=None))
+        and hard.sum(axis=1).idxmax() == 4
+        and bool((gain.loc[[1, 2], 16:] < 0).all(axis=None))
+    )
+
+
+def searches_not_told_apart():
+    return set(verdicts("06", "6a")) | set(verdicts("06", "6b")) == {"too few problems to judge"}
+
+
+def dvts_covers_more():
+    table = points("10_coverage")
+    beam, trees, alone = (at(table[table.of == "coverage"], name) for name in ("beam_search", "dvts", "pass_at_n"))
+    return apart(trees[trees.index >= 16], beam) and apart(alone, trees) and apart(alone, beam)
+
+
+def vote_ahead_up_to_its_cost():
+    table = points("10_cost").dropna(subset=["n"])
+    once = table[table.scored == "once"]
+    vote, others = once[once.method == "majority"].sort_values("flops"), once[once.method != "majority"]
+    cheaper = others[others.flops <= vote.flops.max()]
+    return all(vote[vote.flops <= row.flops].accuracy.max() > row.accuracy for row in cheaper.itertuples())
+
+
+def greedy_better_and_cheaper():
+    table = points("10_cost")
+    greedy, others = table[table.method.str.startswith("greedy")], table[table.n > 1]
+    return all(((greedy.flops < row.flops) & (greedy.accuracy > row.accuracy)).any() for row in others.itertuples())
+
+
+def choice_gains_and_keeps_half():
+    table = points("12_compute_optimal")
+    two, single = (at(table[table.panel == "accuracy"], name) for name in ("two folds", "best single"))
+    over = {name: at(table[table.panel == "difference"], name) for name in ("predicted", "best single")}
+    kept = (over["predicted"] - over["best single"]) / (two - single)
+    return bool((two - single).between(0.02, 0.06).all()) and bool((kept > 0.5).all())
+
+
+def where_the_headline_ends():
+    table = points("02_headline")
+    reached = at(table, "policy-xs, compute-optimal").iloc[-1]
+    next_larger = table[table.label.fillna("").str.startswith("policy-s")].accuracy.iloc[0]
+    [first], [second] = verdicts("08", "8a"), verdicts("08", "8b")
+    return reached > next_larger and first == "too few problems to judge" and second == "not reproduced"
 
 
 # notebook, words that stand in it, whether they hold
 STATEMENTS = [
     ("01", "The vote is level up to N = 2, as it has to be, and then rises", level_up_to_two),
     ("01", "A right answer is often among the samples, and the vote does not find it.", often_among_the_samples),
-    ("04", "at a larger N what is missing against independent samples", missing_against_independent_samples),
+    ("01", "One sample is right much less often than greedy decoding: 25 % against 35 %.", below_greedy),
+    ("03", "ahead of the plain vote at every N from 2 on, and ahead of vanilla from 4 on", ahead_of_both_votes),
+    ("03", "at the largest N it is below the plain vote", vanilla_rises_and_falls),
+    ("04", "a share of 1 / M of N, by design; what is missing below that share", below_one_in_m),
+    ("04", "beam search can't be told from weighted Best-of-N at any N", not_told_from_best_of_n),
+    ("05", "in quintile 4 above all, and behind in the two easiest quintiles", ahead_on_hard_behind_on_easy),
+    ("06", "At no N can beam search and DVTS be told apart", searches_not_told_apart),
+    ("06", "In coverage DVTS is ahead of beam search from N = 16 on.", dvts_covers_more),
+    ("06", "plain majority voting is ahead of every method that uses the verifier", vote_ahead_up_to_its_cost),
+    ("06", "there is a greedy point that is better and cheaper", greedy_better_and_cheaper),
+    ("07", "a few points above the best single method at each N, and more than half", choice_gains_and_keeps_half),
+    ("08", "it can't be told at the largest N, and `policy-s` stays below `policy-l`", where_the_headline_ends),
 ]
 
 
