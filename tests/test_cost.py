@@ -15,9 +15,9 @@ SMALL, LARGE = Size(weights=100, head=10, attention=4), Size(weights=1000, head=
 
 def test_independent_solutions_by_hand():
     usage = independent(5, [2, 3], policy=SMALL, prm=LARGE)
-    assert (usage.decoded, usage.prefilled, usage.scored) == (5, 5, 7 + 8)
+    assert (usage.decoded, usage.prefilled, usage.scored) == (5, 5, 5 + 2 + 3)
     assert usage.policy_flops == SMALL.flops(5) + SMALL.flops(2, 5, logits=2) + SMALL.flops(3, 5, logits=3)
-    assert usage.prm_flops == LARGE.flops(7) + LARGE.flops(8)
+    assert usage.prm_flops == LARGE.flops(5) + LARGE.flops(2, 5) + LARGE.flops(3, 5)
     without = independent(5, [2, 3], policy=SMALL)
     assert (without.scored, without.prm_flops, without.policy_flops) == (0, 0, usage.policy_flops)
 
@@ -81,6 +81,7 @@ def test_budgets_by_hand():
     assert found.decoding[3] == whole
     assert found.reading[3] == prompt + texts["x"] + texts["y"]
     assert found.reading_all[3] == prompt + 2 * texts["x"] + texts["y"]
+    assert found.reading_all[3] == independent(2, [4, 4, 6], policy=SMALL, prm=LARGE).prm_flops
     assert found.reading[1] == pytest.approx(found.reading_all[1])  # one sample has no copy
     assert found.reading_all[1] == pytest.approx(prompt + (2 * texts["x"] + texts["y"]) / 3)
 

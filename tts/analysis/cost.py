@@ -73,7 +73,7 @@ def measured(policy: object = None, prm: object = None) -> Usage:
 
 
 def independent(prompt: int, tokens: Sequence[int], *, policy: Size, prm: Size | None = None) -> Usage:
-    """What N independent solutions need: the prompt once, each solution decoded and, with a PRM, read in one pass.
+    """What N independent solutions need: the prompt once by either model, each solution decoded and, with a PRM, read.
 
     prompt and tokens are lengths in the policy's tokens, which stand for the PRM's too; its template is left out.
     """
@@ -81,9 +81,9 @@ def independent(prompt: int, tokens: Sequence[int], *, policy: Size, prm: Size |
     return Usage(
         decoded=sum(tokens),
         prefilled=prompt,
-        scored=sum(prompt + n for n in tokens) if prm not in (None, NO_MODEL) else 0,
+        scored=prompt + sum(tokens) if prm not in (None, NO_MODEL) else 0,
         policy_flops=policy.flops(prompt) + decode,
-        prm_flops=sum(prm.flops(prompt + n) for n in tokens) if prm else 0,
+        prm_flops=prm.flops(prompt) + sum(prm.flops(n, prompt) for n in tokens) if prm else 0,
     )
 
 
