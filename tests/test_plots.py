@@ -77,7 +77,7 @@ def test_csv_has_the_points_and_the_sidecar_the_words(tmp_path, points):
     save_figure(draw(points), "maj", points, folder=tmp_path, **WORDS)
     assert (tmp_path / "maj.csv").read_text() == "n,accuracy\n1,0.333333\n2,0.5\n4,0.666667\n"
     words = json.loads((tmp_path / "maj.json").read_text())
-    alt = "A line [that] rises. Chart against generations per problem, N. 67% at N = 4."
+    alt = "A line [that] rises. Chart against generations per problem, N. 3 points."
     assert words == {"caption": "A line [that] rises.", "alt": alt}
     assert ">majority voting</text>" in (tmp_path / "maj.svg").read_text()  # text stays text
 
@@ -164,10 +164,14 @@ NUMBERS = pd.DataFrame(
 )
 
 
-def rows_of(methods, **columns):
+def rows_of(methods, n=(2, 4), **columns):
     """Points of these methods at N = 2 and 4, each with an interval of 5 points down and 10 up."""
-    rows = [(method, n, n / 10, n / 10 - 0.05, n / 10 + 0.1) for method in methods for n in (2, 4)]
+    rows = [(method, at, i / 5, i / 5 - 0.05, i / 5 + 0.1) for method in methods for i, at in enumerate(n, 1)]
     return pd.DataFrame(rows, columns=["method", "n", "accuracy", "low", "high"]).assign(**columns)
+
+
+def entries(fig):
+    return [text.get_text() for text in fig.legends[0].get_texts()]
 
 
 def test_the_writeups_numbers_are_grey_marks_of_the_methods_shape_where_n_is_shown():
@@ -176,12 +180,50 @@ def test_the_writeups_numbers_are_grey_marks_of_the_methods_shape_where_n_is_sho
     seen = [(list(line.get_xdata()), list(line.get_ydata()), line.get_marker()) for line in marks]
     assert seen == [([2.0], [30.0], "o"), ([0, 0.018], [70, 70], "None")]  # N = 64 is not on the axis
     assert [text.get_text() for text in ax.texts] == ["8B"]
-    assert "the writeup's models, same marks" in [text.get_text() for text in ax.figure.legends[0].get_texts()]
+    assert entries(ax.figure)[1:] == ["the writeup's models, same marks", "the writeup's greedy baselines"]
+    own = next(line for line in ax.lines if line.get_label() == "majority voting")
+    assert marks[0].get_markerfacecolor() == "none", "what lies under it can be seen"
+    assert (marks[0].zorder, marks[0].get_markersize()) > (own.zorder, own.get_markersize())
+    assert marks[0].get_markersize() > own.get_markersize(), "and it can be seen around a mark of ours"
+
+
+def test_labels_at_the_left_edge_are_clear_of_the_first_marks():
+    fig = accuracy_figure(rows_of(["majority"], n=[1, 64]), [1, 64], writeup=NUMBERS)
+    fig.canvas.draw()
+    ax = fig.axes[0]
+    radius = 5.5 / 2 * fig.dpi / 72
+    label = ax.texts[0].get_window_extent()
+    assert label.x1 < ax.transData.transform((1, 50))[0] - radius
+
+
+def test_a_method_of_the_writeups_alone_has_its_own_entry():
+    theirs = NUMBERS[:1].assign(method="theirs")
+    looks = {"theirs": {"label": "best single method", "marker": "X"}}
+    fig = accuracy_figure(rows_of(["majority"]), [2, 4], writeup=theirs, looks=looks)
+    assert entries(fig) == ["majority voting", "the writeup's best single method"]
+    assert fig.legends[0].legend_handles[1].get_marker() == "X"
+    out_of_sight = accuracy_figure(rows_of(["majority"]), [2, 4], writeup=theirs.assign(n=64), looks=looks)
+    assert entries(out_of_sight) == ["majority voting"]
+
+
+def test_every_method_has_a_mark_that_the_writeups_can_have_too():
+    assert [name for name, look in STRATEGIES.items() if not look.marker] == ["greedy"]
+
+
+def test_the_writeups_marks_stand_where_those_of_the_same_method_do():
+    theirs = pd.concat([NUMBERS[:1], NUMBERS[:1].assign(method="dvts")])
+    methods = ["majority", "dvts", "beam_search"]
+    fig = panels({"all": rows_of(methods)}, [2, 4], writeup={"all": theirs}, apart=0.5)
+    ours = {line.get_color(): line.get_xdata()[0] for line, _, _ in fig.axes[0].containers}
+    marks = {line.get_marker(): line.get_xdata()[0] for line in fig.axes[0].lines if line.get_color() == GREY}
+    for method in ("majority", "dvts"):
+        assert marks[STRATEGIES[method].marker] == ours[STRATEGIES[method].color]
+    assert marks["o"] < 2 == marks["D"]
 
 
 def test_the_legend_says_what_is_known_of_the_writeup():
     fig = accuracy_figure(rows_of(["majority"]), [2, 4], writeup=NUMBERS[2:])
-    assert [text.get_text() for text in fig.legends[0].get_texts()][1:] == ["the writeup's greedy baselines"]
+    assert entries(fig)[1:] == ["the writeup's greedy baselines"]
 
 
 def test_panels_have_bars_where_they_are_asked_for():
@@ -194,6 +236,8 @@ def test_panels_have_bars_where_they_are_asked_for():
     [ax] = fig.axes
     assert (len(ax.containers), len(ax.collections)) == (1, 1), "no bands: the bars of one method alone"
     assert [line.get_linestyle() for line in ax.lines if line.get_color() == STRATEGIES["majority"].color] == ["-", ":"]
+    assert entries(fig) == ["majority voting", "DVTS", "coverage", "the writeup's models, same marks"]
+    assert fig.legends[0].legend_handles[2].get_linestyle() == ":"
 
 
 def test_paired_differences_stand_below_and_take_the_intervals_from_the_curves():
@@ -206,6 +250,17 @@ def test_paired_differences_stand_below_and_take_the_intervals_from_the_curves()
     assert line.get_linestyle() == "None"
     assert [list(cap.get_ydata()) for cap in caps] == [pytest.approx([15, 35]), pytest.approx([30, 50])]
     assert list(below.lines[0].get_ydata()) == [0, 0]
+
+
+def test_the_differences_of_one_n_stand_on_one_strip():
+    methods = ["majority", "dvts", "beam_search"]
+    below = accuracy_figure(rows_of(methods), [2, 4], paired=rows_of(methods)).axes[1]
+    ends = [(strip.get_x(), strip.get_x() + strip.get_width()) for strip in below.patches]
+    assert len(ends) == 2
+    assert ends[0][1] < ends[1][0]
+    for i, (left, right) in enumerate(ends):
+        at = [line.get_xdata()[i] for line, _, _ in below.containers]
+        assert left < min(at) <= (2, 4)[i] <= max(at) < right
 
 
 def test_difficulty_has_a_panel_a_quintile_and_one_for_all_problems():

@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
 from tts.plots.style import GREY, STRATEGIES, label_right, log2_axis
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 SEARCHES = ("beam_search", "dvts")
+THIN = {"linestyle": ":", "linewidth": 1.2, "marker": ""}  # of dotted lines beside the curves
 Looks = Mapping[str, Mapping[str, object]]
 
 
@@ -40,17 +41,26 @@ def draw_curves(
     STRATEGIES. bands: the methods whose lines get a band; None for all. apart: the distance, in doublings of x, between
     the error bars that methods in `bars` have at one x; 0 draws them on top of one another.
     """
-    shown = [method for method in bars if (points.method == method).any()]
+    shown = _in(points, bars)
     for method, rows in points.groupby("method", sort=False):
         look = _look(method, looks)
         height, low, high = 100 * rows.accuracy, 100 * rows.low, 100 * rows.high
         if method in bars:
-            at = rows[x] * 2 ** (apart * (shown.index(method) - (len(shown) - 1) / 2))
+            at = rows[x] * _beside(method, shown, apart)
             ax.errorbar(at, height, [height - low, high - height], capsize=3, elinewidth=1.2, zorder=4, **look)
         else:
             ax.plot(rows[x], height, **look)
             if bands is None or method in bands:
                 ax.fill_between(rows[x], low, high, color=look["color"], alpha=0.12, lw=0)
+
+
+def _in(points: pd.DataFrame, methods: Sequence[str]) -> list[str]:
+    return [method for method in methods if (points.method == method).any()]
+
+
+def _beside(method: str, shown: Sequence[str], apart: float) -> float:
+    """By which factor the marks of a method stand beside their place, where several have error bars there."""
+    return 2 ** (apart * (shown.index(method) - (len(shown) - 1) / 2)) if method in shown else 1.0
 
 
 def _look(method: str, looks: Looks | None) -> dict[str, object]:
@@ -70,21 +80,34 @@ def greedy_lines(ax: Axes, lines: pd.DataFrame) -> None:
     label_right(ax, dict(zip(words, 100 * lines.accuracy, strict=True)), gap=0.045 * (high - low))
 
 
-def writeup_marks(ax: Axes, numbers: pd.DataFrame, *, looks: Looks | None = None) -> None:
-    """Draw the writeup's numbers (tts.companion.writeup) in grey behind our own curves.
+def writeup_marks(
+    ax: Axes, numbers: pd.DataFrame, *, looks: Looks | None = None, shown: Sequence[str] = (), apart: float = 0.0
+) -> None:
+    """Draw the writeup's numbers (tts.companion.writeup) in grey.
 
-    A number with an n is a hollow mark of its method's shape; one without is a greedy baseline, a tick at the left edge
-    with its label.
+    A number with an n is an outline of its method's shape, large enough to be seen around a mark of ours at the same
+    place; one without is a greedy baseline, a tick at the left edge with its label. shown: our methods with error bars,
+    apart: their distance, as in draw_curves(): the outline stands where the method's own mark does.
     """
     for method, rows in numbers[numbers.n.notna()].groupby("method", sort=False):
-        look = _look(method, looks)
-        shape = {"marker": look.get("marker") or "_", "mfc": "white", "mec": GREY, "color": GREY}
-        ax.plot(rows.n, 100 * rows.accuracy, ls="", ms=6, mew=1.3, zorder=1.5, label="_", **shape)
+        outline = _outline(_look(method, looks).get("marker") or "_")
+        ax.plot(rows.n * _beside(method, shown, apart), 100 * rows.accuracy, zorder=5, label="_", **outline)
     for row in numbers[numbers.n.isna()].itertuples():
         place = ax.get_yaxis_transform()
         ax.plot([0, 0.018], [100 * row.accuracy] * 2, color=GREY, lw=1.6, transform=place, label="_")
         words = ax.text(0.024, 100 * row.accuracy, row.label, color=GREY, fontsize=7, va="center", transform=place)
         words.set_path_effects([withStroke(linewidth=2.5, foreground="white")])  # a line of ours may run behind it
+
+
+def _outline(marker: object) -> dict[str, object]:
+    return {"marker": marker, "mfc": "none", "mec": GREY, "color": GREY, "ls": "", "ms": 8.5, "mew": 1.2}
+
+
+def _room_for_labels(ax: Axes, ns: Sequence[int], share: float = 0.09) -> None:
+    """Keep the labels at the left edge free of marks: those at the smallest N stand this share of the width away."""
+    left, right = np.log2(ax.get_xlim())
+    first = np.log2(min(ns))
+    ax.set_xlim(left=2 ** min(left, first - share / (1 - share) * (right - first)))
 
 
 def accuracy_figure(
@@ -97,12 +120,13 @@ def accuracy_figure(
     looks: Looks | None = None,
     bars: Sequence[str] = SEARCHES,
     bands: Sequence[str] | None = None,
+    apart: float = 0.0,
     ylim: tuple[float, float] | None = None,
     columns: int = 2,
 ) -> Figure:
     """A figure of accuracy over N, with a legend above it.
 
-    ns: the ticks of N. greedy: as in greedy_lines(). writeup: as in writeup_marks(). looks, bars, bands: as in
+    ns: the ticks of N. greedy: as in greedy_lines(). writeup: as in writeup_marks(). looks, bars, bands, apart: as in
     draw_curves(). ylim: limits of the accuracy in %; None fits them to what is drawn. columns: of the legend.
     paired: differences to weighted Best-of-N on the same problems, drawn in a panel below with their intervals. The
     curves then have no intervals of their own: those of two methods overlap long before their difference is in doubt.
@@ -116,14 +140,17 @@ def accuracy_figure(
     )
     ax = axes[0, 0]
     if writeup is not None:
-        writeup_marks(ax, writeup[writeup.n.isna() | writeup.n.isin(ns)], looks=looks)
+        writeup = writeup[writeup.n.isna() | writeup.n.isin(ns)]
+        writeup_marks(ax, writeup, looks=looks, shown=_in(points, bars), apart=apart)
     if paired is None:
-        draw_curves(ax, points, looks=looks, bars=bars, bands=bands)
+        draw_curves(ax, points, looks=looks, bars=bars, bands=bands, apart=apart)
     else:
         draw_curves(ax, points, looks=looks, bars=(), bands=())
         draw_differences(axes[1, 0], paired, looks=looks)
     for one in axes[:, 0]:
         log2_axis(one, ns)
+    if writeup is not None and writeup.n.isna().any():
+        _room_for_labels(ax, ns)
     for one in axes[:-1, 0]:
         one.set_xlabel("")
     ax.set_ylabel("accuracy (%)")
@@ -131,28 +158,51 @@ def accuracy_figure(
         ax.set_ylim(ylim)  # before the lines: their labels keep a distance that depends on it
     if greedy is not None:
         greedy_lines(ax, greedy)
-    _legend(fig, axes.flat, columns, writeup)
+    _legend(fig, axes.flat, columns, writeup, looks)
     return fig
 
 
 def draw_differences(ax: Axes, paired: pd.DataFrame, *, looks: Looks | None = None) -> None:
-    """Paired differences to weighted Best-of-N with their intervals, in points; those of one N side by side."""
+    """Paired differences to weighted Best-of-N with their intervals, in points; those of one N side by side.
+
+    A shaded strip holds those of one N together.
+    """
     ax.axhline(0, color=STRATEGIES["best_of_n_weighted"].color, lw=1.4, zorder=1)
-    draw_curves(ax, paired, looks=looks, bars=list(paired.method.unique()), apart=0.17)
+    methods, apart = list(paired.method.unique()), 0.17
+    draw_curves(ax, paired, looks=looks, bars=methods, apart=apart)
+    half = 2 ** (apart * (len(methods) + 0.5) / 2)
+    for n in sorted(set(paired.n)):
+        ax.axvspan(n / half, n * half, color="#f2f2f2", lw=0, zorder=0)
     for line in ax.lines[1:]:
         line.set_linestyle("none")  # between two budgets nothing was measured
     ax.set_ylabel("minus weighted\nBest-of-N (points)")
 
 
-def _legend(fig: Figure, axes: Iterable[Axes], columns: int, writeup: pd.DataFrame | None = None) -> None:
-    """One legend above the figure for what is in its panels, each label once, and for the writeup's numbers."""
+def _legend(
+    fig: Figure,
+    axes: Iterable[Axes],
+    columns: int,
+    writeup: pd.DataFrame | None = None,
+    looks: Looks | None = None,
+    dotted: str = "",
+) -> None:
+    """One legend above the figure for what is in its panels, each label once, and for the writeup's numbers.
+
+    A method of the writeup's that is none of ours has an entry of its own, by its label in looks. dotted: what dotted
+    lines without marks are, if there are any.
+    """
     entries = {}
     for ax in axes:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
-    if writeup is not None and writeup.n.notna().any():
-        entries["the writeup's models, same marks"] = Line2D([], [], marker="o", mfc="white", color=GREY, ls="")
-    elif writeup is not None:
+    if dotted:
+        entries[dotted] = Line2D([], [], color=STRATEGIES["greedy"].color, **THIN)
+    for method in [] if writeup is None else dict.fromkeys(writeup.method[writeup.n.notna()]):
+        look = _look(method, looks)
+        is_ours = look.get("label") in entries
+        label = "models, same marks" if is_ours else look.get("label", method)
+        entries[f"the writeup's {label}"] = Line2D([], [], **_outline("o" if is_ours else look.get("marker")))
+    if writeup is not None and writeup.n.isna().any():
         entries["the writeup's greedy baselines"] = Line2D([], [], color=GREY, lw=1.6)
     fig.legend(entries.values(), entries.keys(), loc="outside upper center", ncols=columns)
 
@@ -162,6 +212,7 @@ def panels(
     ns: Sequence[int],
     *,
     dotted: Mapping[str, pd.DataFrame] | None = None,
+    dotted_are: str = "coverage",
     writeup: Mapping[str, pd.DataFrame] | None = None,
     looks: Looks | None = None,
     bars: Sequence[str] | None = None,
@@ -170,7 +221,8 @@ def panels(
 ) -> Figure:
     """Panels of shares over N, with error bars, all on one scale from 0 to 100 %: title -> points.
 
-    dotted: points that are dotted lines without marks or bars in the panel of that title. writeup: its numbers, as in
+    dotted: points that are dotted lines without marks or bars in the panel of that title, dotted_are what the legend
+    calls them. writeup: its numbers, as in
     writeup_marks(), in the panel of that title. bars: methods with error bars, None for all; the others are lines
     alone. Six panels stand in two rows. apart: as in draw_curves().
     """
@@ -179,15 +231,15 @@ def panels(
     fig, axes = plt.subplots(
         rows, across, figsize=(0.8 + 2.45 * across, 0.9 + 2.2 * rows), sharex=True, sharey=True, squeeze=False
     )
+    theirs = {title: numbers[numbers.n.isin(ns)] for title, numbers in (writeup or {}).items()}
     for ax, (title, points) in zip(axes.flat, parts.items()):
-        if writeup and title in writeup:
-            numbers = writeup[title]
-            writeup_marks(ax, numbers[numbers.n.isin(ns)], looks=looks)
-        barred = list(points.method.unique()) if bars is None else bars
+        barred = list(points.method.unique()) if bars is None else _in(points, bars)
+        if title in theirs:
+            writeup_marks(ax, theirs[title], looks=looks, shown=barred, apart=apart)
         draw_curves(ax, points, looks=looks, bars=barred, bands=(), apart=apart)
         if dotted and title in dotted:
-            thin = {"linestyle": ":", "linewidth": 1.2, "marker": "", "label": "_"}
-            draw_curves(ax, dotted[title], looks=dict.fromkeys(dotted[title].method, thin), bars=(), bands=())
+            thin = dict.fromkeys(dotted[title].method, THIN | {"label": "_"})
+            draw_curves(ax, dotted[title], looks=thin, bars=(), bands=())
         log2_axis(ax, ns).set_xlabel("")
         ax.set_title(title, fontsize=9)
     for ax in axes.flat[len(parts) :]:
@@ -197,8 +249,8 @@ def panels(
     axes[0, 0].set_ylim(-3, 103)
     fig.supxlabel("generations per problem, N", fontsize=10)
     fig.supylabel(ylabel, fontsize=10)
-    numbers = next(iter(writeup.values())) if writeup else None
-    _legend(fig, axes.flat[: len(parts)], 2 if across <= 2 else 4, numbers)
+    numbers = pd.concat(theirs.values()) if theirs else None
+    _legend(fig, axes.flat[: len(parts)], 2 if across <= 2 else 4, numbers, looks, dotted=dotted_are if dotted else "")
     return fig
 
 

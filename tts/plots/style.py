@@ -47,7 +47,12 @@ STRATEGIES = {
     "beam_search": Look("beam search", "#009E73", "s"),
     "dvts": Look("DVTS", "#D55E00", "D"),
     "compute_optimal": Look("compute-optimal", "#CC79A7", "*"),
-    "pass_at_n": Look("pass@N (ceiling)", "#000000", "", ":"),
+    "pass_at_n": Look("pass@N (ceiling)", "#000000", ">", ":"),
+}
+# What a reader sees in place of a method's name in the code: in legends, tables and alt texts.
+LABELS = {name: look.label for name, look in STRATEGIES.items()} | {
+    "best_of_n": "Best-of-N",
+    "dvts_best": "DVTS, best child only",
 }
 
 
