@@ -102,7 +102,7 @@ def test_equal_siblings_are_one_with_all_that_follows_them():
     fig = draw({"merged": rows.reset_index()}, texts=True)
     rings = [marks for marks in fig.axes[0].collections if len(marks.get_facecolor()) == 0]
     assert [len(marks.get_offsets()) for marks in rings] == [4]
-    assert "c\n0.50\n×2" in [text.get_text() for text in fig.axes[0].texts]
+    assert "c\n0.50 ×2" in [text.get_text() for text in fig.axes[0].texts]
     plt.close(fig)
 
 

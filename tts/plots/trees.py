@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.cm import ScalarMappable
 from matplotlib.lines import Line2D
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MultipleLocator
 from scipy.optimize import isotonic_regression
 
@@ -141,7 +140,10 @@ def draw(tables: Mapping[str, pd.DataFrame], *, texts: bool = False) -> Figure:
     """Trees below one another, each under its title: title -> table of node_table(). texts: write the steps out."""
     deep = [table.depth.max() + 1 for table in tables.values()]
     fig, axes = plt.subplots(
-        len(tables), figsize=(9.6, 1.1 + 0.52 * sum(deep) + 0.3 * len(deep)), height_ratios=deep, squeeze=False
+        len(tables),
+        figsize=(9.6, 1.1 + (0.8 if texts else 0.6) * sum(deep) + 0.3 * len(deep)),
+        height_ratios=deep,
+        squeeze=False,
     )
     for ax, (title, table) in zip(axes[:, 0], tables.items(), strict=True):
         ax.set_title(title, loc="left", fontsize=10)
@@ -178,7 +180,7 @@ def draw_tree(ax: Axes, table: pd.DataFrame, *, by_score: bool = True, texts: bo
     """Draw the trees of one search into ax; table: see node_table().
 
     A node's marker shows what became of it, its area how often it was drawn, and its colour its score or, with
-    by_score=False, the same as the marker; a node without a score is hollow. Score and count stand beside the node
+    by_score=False, the same as the marker; a node without a score is hollow. Score and count stand below the node
     where there is room, with texts=True below the step itself. A ring marks a right step. Bold edges lead to the
     chosen solutions.
     """
@@ -212,16 +214,14 @@ def draw_tree(ax: Axes, table: pd.DataFrame, *, by_score: bool = True, texts: bo
         ax.scatter(ringed.x, ringed.depth, s=(around**0.5 + 4.5) ** 2, **look)
     if wide <= ROOM_FOR_NUMBERS:
         for node in table[table.score.notna()].rename(columns={"count": "count_"}).itertuples():
-            away = 2 + (area * node.count_ * STATES[node.state][1]) ** 0.5 / 2 if node.count_ > 1 else 6.5
-            away += 3 * (node.right is True)  # its ring
-            many = f"\n×{node.count_}" if node.count_ > 1 else ""
-            look = {"fontsize": 8 if texts or not by_score else 6.5, "va": "center" if texts else "top"}
-            place, words = (node.x, node.depth), f"{node.score:.2f}{many}"
+            away = 1.5 + (area * node.count_ * STATES[node.state][1]) ** 0.5 / 2 + 3 * (node.right is True)  # its ring
+            words = f"{node.score:.2f}" + f" ×{node.count_}" * (node.count_ > 1)
+            look = {"fontsize": 8 if texts or not by_score else 6.5, "ha": "center", "va": "top"}
             if texts:
                 words, look["parse_math"] = f"{node.text.strip()}\n{words}", False
-            label = ax.annotate(words, place, (away, -1), textcoords="offset points", **look)
-            label.set_path_effects([withStroke(linewidth=2, foreground="white")])  # edges run behind it
-            label.set_zorder(4)
+            label = ax.annotate(words, (node.x, node.depth), (0, -away), textcoords="offset points", **look)
+            label.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.8})  # edges run behind it
+            label.set_zorder(2.5)  # and below the marks
     ax.set(xlim=(-0.7, wide - 0.1), ylim=(table.depth.max() + 0.5, -0.4), ylabel="step", xticks=[])
     ax.yaxis.set_major_locator(MultipleLocator(1))
     ax.spines[:].set_visible(False)
