@@ -1,8 +1,10 @@
 """What set_up refuses before it opens a model, and what it knows of the models that it opens."""
 
 import asyncio
+import json
 from types import SimpleNamespace
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -195,13 +197,54 @@ def test_the_committed_run_has_no_banner_and_any_other_says_what_is_changed():
 
 
 def test_captions_say_what_was_run():
-    assert opened(n_problems=10, n_seeds=2, seeds_n_max=16).described == (
-        "Run: policy-xs on 10 problems of tiny/test, N to 64, verifier prm with the reduction last, M = 4, "
-        "means over 2 seeds up to N = 16."
-    )
+    setup = opened(n_problems=10, n_seeds=2, seeds_n_max=16)
+    seeds = "means over 2 seeds up to N = 16."
+    of_all = "Run: policy-xs on 10 problems of tiny/test, N to 64, verifier prm with the reduction last, M = 4, "
+    assert setup.ran() == of_all + seeds
+    assert setup.ran(without=["seeds"]) == of_all[:-2] + "."
+    assert setup.ran(without=["verifier", "M", "seeds"]) == "Run: policy-xs on 10 problems of tiny/test, N to 64."
+    assert setup.ran(without=["reduction"]) == of_all.replace(" with the reduction last", "") + seeds
 
 
-def test_labels_of_greedy_lines_say_how_much_larger_a_baseline_is():
+def test_a_caption_is_of_the_policies_problems_and_verifiers_of_its_figure():
+    setup = opened(n_problems=10, other_prms="exact, prm-weak", verifier_problems=5)
+    about = " with the reduction last, M = 4."
+    second = setup.ran({"policy-s": 16})
+    assert second == f"Run: policy-s on 10 problems of tiny/test, N to 16, verifier prm{about}"
+    both = setup.ran({"policy-xs": 64, "policy-s": 16})
+    assert both == f"Run: policy-xs (N to 64) and policy-s (N to 16) on 10 problems of tiny/test, verifier prm{about}"
+    three = setup.ran(dict.fromkeys(["policy-xs", "policy-s", "policy-m"], 8), without=["verifier", "M"])
+    assert three == "Run: policy-xs, policy-s and policy-m on 10 problems of tiny/test, N to 8."
+    verifiers = setup.ran(problems=5, others=True)
+    of_five = "Run: policy-xs on 5 problems of tiny/test, N to 64, verifiers prm, exact and prm-weak"
+    assert verifiers == of_five + about
+
+
+def test_the_seeds_of_a_caption_are_those_of_the_first_policy():
+    setup = opened(n_problems=10, n_seeds=2, seeds_n_max=16)
+    assert "seeds" not in setup.ran({"policy-s": 16})
+    both = setup.ran({"policy-xs": 64, "policy-s": 16})
+    assert both.endswith("M = 4, means over 2 seeds of policy-xs up to N = 16.")
+
+
+def test_a_caption_says_what_was_run_where_something_was(tmp_path):
+    setup = opened(n_problems=10)
+    setup.folder = tmp_path
+    data = pd.DataFrame({"method": ["majority"], "accuracy": [0.5]})
+    looks = {"majority": {"label": "samples"}}
+    asked = {"default": {}, "other": {"about": "Run: x."}, "toy": {"about": ""}, "named": {"looks": looks}}
+    for name, settings in asked.items():
+        setup.save_figure(plt.figure(), name, data, "It shows.", **settings)
+    setup.save_figure(plt.figure(), "diagram", None, "It shows.")
+    words = {path.stem: json.loads(path.read_text()) for path in tmp_path.glob("*.json")}
+    assert words["default"]["caption"] == f"It shows. {setup.ran()}"
+    assert words["other"]["caption"] == "It shows. Run: x."
+    assert words["toy"]["caption"] == words["diagram"]["caption"] == "It shows."
+    assert words["named"]["alt"] == "It shows. Chart. samples: 50%."
+    plt.close("all")
+
+
+def test_labels_of_greedy_lines_say_how_large_a_baseline_is():
     setup = opened(n_problems=10)
     greedy = {one.name: pd.DataFrame({"correct": [True, False]}) for one in setup.baselines}
     lines = setup.lines(greedy)
@@ -209,7 +252,7 @@ def test_labels_of_greedy_lines_say_how_much_larger_a_baseline_is():
     first, second, third, _ = lines.label
     assert first == setup.baselines[0].name
     assert second.startswith(f"{setup.baselines[1].name}, ")
-    assert third == f"{setup.baselines[2].name}, {setup.rival(greedy, 2).times:.1f} times larger"
+    assert third == f"{setup.baselines[2].name}, {setup.rival(greedy, 2).times:.1f} times as large"
     of_second = setup.lines(greedy, policy=setup.second_policy).label
     assert of_second[1] == setup.baselines[1].name
     assert setup.lines({}).empty

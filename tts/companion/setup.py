@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -124,7 +124,7 @@ class Setup:
         """The greedy baselines as lines of a figure (tts.plots.accuracy), with labels that say how large they are."""
         points = greedy_points(greedy)
         times = [self._times(name, policy or self.policy) for name in greedy]
-        sizes = [f", {x:.{0 if x >= 10 else 1}f} times larger" if x >= 1.05 else "" for x in times]
+        sizes = [f", {x:.{0 if x >= 10 else 1}f} times as large" if x >= 1.05 else "" for x in times]
         return points.assign(label=[f"{name}{size}" for name, size in zip(greedy, sizes, strict=True)])
 
     def own(self, greedy: Mapping[str, pd.DataFrame]) -> np.ndarray | None:
@@ -140,24 +140,53 @@ class Setup:
             name: self.parameters[name] for name in default if self.parameters.get(name, default[name]) != default[name]
         }
 
-    @property
-    def described(self) -> str:
-        """What was run, in a sentence: the end of every caption."""
-        given = self.parameters
-        parts = [f"{self.policy.name} on {len(self.problems)} problems of {given['problems']}, N to {self.ns[-1]}"]
-        if self.prm:
-            parts.append(f"verifier {self.prm.name} with the reduction {given['reduction']}")
-        if "beam_width" in given:
+    def ran(
+        self,
+        policies: Mapping[str, int] = MappingProxyType({}),
+        *,
+        problems: int = 0,
+        others: bool = False,
+        without: Collection[str] = (),
+    ) -> str:
+        """What was run for a figure, in a sentence: the end of its caption. By default all that the notebook runs.
+
+        policies: the names of those that the figure is of, with the largest N of each. problems: how many. others: with
+        other_prms, too. without: what the figure has no part of: "verifier", "reduction", "M" or "seeds" (it is of the
+        first one alone).
+        """
+        given, of = self.parameters, dict(policies) or {self.policy.name: self.ns[-1]}
+        same = len(set(of.values())) == 1
+        names = list(of) if same else [f"{name} (N to {n})" for name, n in of.items()]
+        parts = [f"{_listed(names)} on {problems or len(self.problems)} problems of {given['problems']}"]
+        parts += [f"N to {n}" for n in of.values()][:1] if same else []
+        if self.prm and "verifier" not in without:
+            verifiers = [one.name for one in (self.prm, *(self.other_prms if others else ()))]
+            words = f"verifier{'s' if len(verifiers) > 1 else ''} {_listed(verifiers)}"
+            parts.append(words if "reduction" in without else f"{words} with the reduction {given['reduction']}")
+        if "beam_width" in given and "M" not in without:
             parts.append(f"M = {given['beam_width']}")
-        first, *others = self.seeds.values()
-        if others:
-            parts.append(f"means over {len(self.seeds)} seeds up to N = {min([first, *others])}")
+        if len(self.seeds) > 1 and self.policy.name in of and "seeds" not in without:
+            whose = "" if len(of) == 1 else f" of {self.policy.name}"
+            parts.append(f"means over {len(self.seeds)} seeds{whose} up to N = {min(self.seeds.values())}")
         return f"Run: {', '.join(parts)}."
 
-    def save_figure(self, fig: Figure, name: str, data: pd.DataFrame | None, says: str) -> None:
-        """tts.plots.saving.save_figure into this run's folder, with what was run in the caption."""
-        about = "" if data is None else self.described
-        saving.save_figure(fig, name, data, says, folder=self.folder, about=about)
+    def save_figure(
+        self,
+        fig: Figure,
+        name: str,
+        data: pd.DataFrame | None,
+        says: str,
+        *,
+        about: str | None = None,
+        looks: Mapping[str, Mapping[str, object]] = MappingProxyType({}),
+    ) -> None:
+        """tts.plots.saving.save_figure into this run's folder, with what was run in the caption.
+
+        about: what was run for this figure, where it is not all that the notebook runs: self.ran(...), or "" where no
+        model was.
+        """
+        about = ("" if data is None else self.ran()) if about is None else about
+        saving.save_figure(fig, name, data, says, folder=self.folder, about=about, looks=looks)
 
     def __repr__(self) -> str:
         """The plain form of _repr_markdown_: without the paths of this machine."""
@@ -461,6 +490,12 @@ def _published(given: Mapping[str, object], problems: Sequence[Problem], names: 
         "baselines": [policy for policy, _ in baselines],
         "published": {policy.name: accuracy for policy, accuracy in baselines},
     }
+
+
+def _listed(names: Sequence[str]) -> str:
+    """ "a", "a and b", "a, b and c"."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _weights(model: Policy) -> float:

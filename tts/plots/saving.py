@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os.path import relpath
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from tts.plots.style import styled
@@ -19,12 +20,20 @@ if TYPE_CHECKING:
 
 
 def save_figure(
-    fig: Figure, name: str, data: pd.DataFrame | None, says: str, *, folder: str | Path, about: str = ""
+    fig: Figure,
+    name: str,
+    data: pd.DataFrame | None,
+    says: str,
+    *,
+    folder: str | Path,
+    about: str = "",
+    looks: Mapping[str, Mapping[str, object]] = MappingProxyType({}),
 ) -> None:
     """Write folder/name.png, .svg, .csv (exactly the points plotted) and .json (caption and alt text).
 
     The same figure and data give the same bytes every time. says: one sentence on what the figure shows; caption and
-    alt text add what is plotted (tts.plots.words). about: what was run, for the caption. data: None for a diagram,
+    alt text add what is plotted (tts.plots.words). about: what was run, for the caption. looks: those that the figure
+    was drawn with (tts.plots.accuracy), whose labels are the methods' names in the alt text. data: None for a diagram,
     which has no points and gets no CSV. ValueError if the sentence or the points are missing or the name can't be a
     file's.
     """
@@ -42,7 +51,8 @@ def save_figure(
         fig.savefig(folder / f"{name}.svg", metadata={"Date": None})
     if data is not None:
         data.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g", lineterminator="\n")
-    words = {"caption": caption(says, about, data), "alt": alt_text(fig, says, data)}
+    names = {method: str(look["label"]) for method, look in looks.items() if "label" in look}
+    words = {"caption": caption(fig, says, about, data), "alt": alt_text(fig, says, data, names)}
     words = {what: " ".join(text.split()) for what, text in words.items()}
     (folder / f"{name}.json").write_text(json.dumps(words, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 

@@ -1,14 +1,17 @@
-"""The words of a figure, made from what is plotted: its caption and its alt text, with one sentence by the author."""
+"""The words of a figure, made from what is drawn: its caption and its alt text, with one sentence by the author."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import pandas as pd
+from matplotlib.collections import FillBetweenPolyCollection
+from matplotlib.container import ErrorbarContainer
 from pandas.api.types import is_numeric_dtype
 
-from tts.plots.style import STRATEGIES
+from tts.plots.style import LABELS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,13 +21,15 @@ MOST = 12  # numbers in an alt text: who wants more has the CSV
 VALUES = ("accuracy", "value", "score", "right", "steps")  # the column that is the height of a point
 
 
-def caption(says: str, about: str, data: pd.DataFrame | None) -> str:
-    """What the author says, what the marks stand for, and what was run (about)."""
+def caption(fig: Figure, says: str, about: str, data: pd.DataFrame | None) -> str:
+    """What the author says, what the marks stand for, and what was run (about).
+
+    An interval is named where the figure has error bars or bands: many points have one that is not drawn.
+    """
     marks = []
-    if data is not None and {"low", "high"} <= set(data.columns):
-        kind = "Wilson" if "quintile" in data else "bootstrap"
-        marks.append(f"Bars and bands are 95 % {kind} intervals over problems.")
-    if data is not None and "method" in data and data.method.astype(str).str.startswith("greedy").any():
+    if data is not None and {"low", "high"} <= set(data.columns) and (kinds := _interval_marks(fig)):
+        marks.append(f"{kinds} are 95 % {_intervals(_ours(data))}.")
+    if data is not None and "method" in data and _ours(data).method.astype(str).str.startswith("greedy").any():
         shape = "Crosses" if "flops" in data else "Dashed lines"
         marks.append(f"{shape} are greedy decoding of the policies named.")
     if data is not None and "source" in data:
@@ -33,8 +38,33 @@ def caption(says: str, about: str, data: pd.DataFrame | None) -> str:
     return " ".join(filter(None, (says, *marks, about)))
 
 
-def alt_text(fig: Figure, says: str, data: pd.DataFrame | None) -> str:
-    """What the author says, what kind of picture it is, and its most important numbers or words."""
+def _interval_marks(fig: Figure) -> str:
+    """What of the figure shows intervals; "" where nothing does."""
+    bars = any(isinstance(one, ErrorbarContainer) for ax in fig.axes for one in ax.containers)
+    bands = any(isinstance(one, FillBetweenPolyCollection) for ax in fig.axes for one in ax.collections)
+    return " and ".join(["error bars"] * bars + ["bands"] * bands).capitalize()
+
+
+def _intervals(points: pd.DataFrame) -> str:
+    """Those of a quintile are Wilson's (tts.analysis.difficulty), all others from a bootstrap."""
+    of_quintile = points.get("quintile", pd.Series(index=points.index, dtype=float)).notna()
+    if of_quintile.all():
+        return "Wilson intervals over problems"
+    if of_quintile.any():
+        return "Wilson intervals over problems, in the panel of all problems bootstrap intervals"
+    return "bootstrap intervals over problems"
+
+
+def _ours(data: pd.DataFrame) -> pd.DataFrame:
+    """The points without the writeup's."""
+    return data[data.source.isna()] if "source" in data else data
+
+
+def alt_text(fig: Figure, says: str, data: pd.DataFrame | None, names: Mapping[str, str] = MappingProxyType({})) -> str:
+    """What the author says, what kind of picture it is, and its most important numbers or words.
+
+    names: method -> what this figure's legend calls it, where that is not its label everywhere.
+    """
     panels = [ax for ax in fig.axes if ax.get_visible() and ax.get_label() != "<colorbar>"]
     if data is None:
         return f"{says} Diagram with the words: {'; '.join(_words(panels))}."
@@ -47,7 +77,7 @@ def alt_text(fig: Figure, says: str, data: pd.DataFrame | None) -> str:
         f"Chart in {many}" if len(panels) > 1 else "Chart",
         *(f" {word} {labels[name]}" for word, name in (("of", "y"), ("against", "x")) if labels[name]),
     ]
-    numbers = list(_numbers(data))
+    numbers = list(_numbers(data, LABELS | dict(names), in_points="(points)" in labels["y"]))
     more = f"; and {len(numbers) - MOST} more in the CSV" if len(numbers) > MOST else ""
     return f"{says} {''.join(parts)}. {'; '.join(numbers[:MOST])}{more}."
 
@@ -68,27 +98,34 @@ def _axis_label(fig: Figure, panels: list[Axes], name: str) -> str:
     return " ".join((common or next(filter(None, own), "")).split())
 
 
-def _numbers(data: pd.DataFrame) -> Iterator[str]:
-    """The last point of each line, in words; lines are told apart by all columns of text, and by quintile."""
+def _numbers(data: pd.DataFrame, labels: Mapping[str, str], *, in_points: bool) -> Iterator[str]:
+    """The last point of each line, in words; lines are told apart by all columns of text, and by quintile.
+
+    A number without a name tells a listener nothing: where there is one line alone, its points are counted.
+    """
     column = next((name for name in VALUES if name in data), None)
-    if column is None:
-        yield f"{len(data)} points"
-        return
-    ours = data[data.source.isna()] if "source" in data else data
+    ours = _ours(data)
     keys = [name for name in ours if not is_numeric_dtype(ours[name]) and name not in ("source", "label")]
     keys += [name for name in ours if name == "quintile"]
-    unit = ours[column].abs().max() <= 1
-    groups = ours.groupby(keys, sort=False, dropna=False) if keys else [((), ours)]
-    for names, rows in groups:
+    if column is None or not keys:
+        yield f"{len(ours)} points"
+        return
+    is_share = ours[column].abs().max() <= 1
+    for names, rows in ours.groupby(keys, sort=False, dropna=False):
         row = rows.loc[rows.n.idxmax()] if "n" in rows and rows.n.notna().any() else rows.iloc[-1]
-        named = [f"quintile {one}" if key == "quintile" else _label(one) for key, one in zip(keys, names, strict=True)]
-        value = f"{row[column]:.0%}" if unit else f"{row[column]:.3g}"
+        named = [_name(key, one, labels) for key, one in zip(keys, names, strict=True)]
+        if in_points or row.get("panel") == "difference":
+            value = f"{round(100 * row[column]):+d} points"
+        else:
+            value = f"{row[column]:.0%}" if is_share else f"{row[column]:.3g}"
         at = f" at N = {row.n:.0f}" if "n" in rows and pd.notna(row.n) else ""
-        yield f"{', '.join(filter(None, named))} {value}{at}".strip()
+        yield f"{', '.join(filter(None, named))}: {value}{at}"
 
 
-def _label(name: object) -> str:
-    return STRATEGIES[name].label if name in STRATEGIES else "" if pd.isna(name) else str(name)
+def _name(key: str, value: object, labels: Mapping[str, str]) -> str:
+    if pd.isna(value):
+        return ""
+    return f"quintile {value:.0f}" if key == "quintile" else labels.get(value, str(value))
 
 
 def _trees(data: pd.DataFrame) -> str:
