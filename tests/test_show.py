@@ -4,6 +4,7 @@ import pandas as pd
 from toys import ROOT
 
 from tts import voting
+from tts.answers import canonical_keys
 from tts.companion import show
 from tts.models.open import open_policy
 from tts.problems import Problem
@@ -55,6 +56,31 @@ def test_ballots_by_hand():
     assert table["chosen by"].tolist() == ["majority, weighted", "vanilla"]
     assert table["sum of scores"].round(2).tolist() == [0.9, 0.7]
     assert table.votes.tolist() == [2, 1]
+
+
+def test_ballots_have_one_spelling():
+    answers = [r"\left(27,43\right)", "(28, 61)", r"\left(28,61\right)"]
+    keys = [found.key for found in canonical_keys(answers)]
+    graded = pd.DataFrame(
+        {"key": pd.Series(keys, dtype=object), "answer": answers, "correct": False, "scores": [[0.5]] * 3}
+    )
+    table = show.ballots({"all": graded.assign(index=range(3))}, "last").data.reset_index()
+    assert dict(zip(table.answer, table.votes, strict=True)) == {"(28, 61)": 2, "(27,43)": 1}
+
+
+def test_tables_have_the_labels_of_the_legend():
+    table = pd.DataFrame(
+        {("accuracy", "best_of_n_weighted"): [0.5], ("accuracy", "dvts_best"): [0.25], ("plan", "N = 4"): ["dvts"]},
+        index=pd.MultiIndex.from_tuples([("policy-xs", "beam_search")], names=["policy", "method"]),
+    )
+    found = show.named(table)
+    columns = [("accuracy", "Best-of-N, weighted"), ("accuracy", "DVTS, best child only"), ("plan", "N = 4")]
+    assert list(found) == columns
+    assert list(found.index) == [("policy-xs", "beam search")]
+    assert found.index.names == ["policy", "method"]
+    assert found.iloc[0].tolist() == [0.5, 0.25, "DVTS"]
+    assert pd.api.types.is_float_dtype(found.dtypes.iloc[0]), "a number stays a number, for show.shares"
+    assert show.named(pd.Series({"majority": 1}), majority="samples").index.tolist() == ["samples"]
 
 
 def test_tokens_of_a_policy_without_a_tokenizer_are_said_to_be_missing():

@@ -175,6 +175,11 @@ def canonical_keys(
     return [_NO_ANSWER if answer is None else _cache[VERSION, answer] for answer in answers]
 
 
+def spelled(answer: str) -> str:
+    """An answer in the one spelling that is read, to be shown: without sizes, spaces and what else says nothing."""
+    return answer if refuse(answer) else normalise(answer)
+
+
 def remember(memory: Memory | None) -> None:
     """From here on take the keys that memory has, and give it those that are found. No key depends on it."""
     global _memory

@@ -12,7 +12,9 @@ from IPython.display import HTML, Code, Markdown
 
 from tts import voting
 from tts.analysis.cost import size_of
+from tts.answers import spelled
 from tts.companion import ledger_table
+from tts.plots.style import LABELS
 from tts.policy import Policy
 from tts.problems import Problem
 from tts.reductions import reduce_scores
@@ -42,6 +44,18 @@ def shares(table: pd.DataFrame | pd.Series, caption: str = "", *, signed: Sequen
     styler = table.style.format("{:.1%}", subset=floats, na_rep="-")
     styler = styler.format("{:+.1%}", subset=[name for name in signed if name in table], na_rep="-")
     return styler.set_caption(caption) if caption else styler
+
+
+def named(table: pd.DataFrame | pd.Series, **labels: str) -> pd.DataFrame:
+    """The table with the legend's labels in place of methods' names: in its index, its columns and its cells.
+
+    labels: method -> another label, for this table alone.
+    """
+    words = LABELS | labels
+    table = table.to_frame() if isinstance(table, pd.Series) else table
+    return table.rename(index=words, columns=words).map(
+        lambda cell: words.get(cell, cell) if isinstance(cell, str) else cell
+    )
 
 
 def folded(answer: object, title: str = "Answer, from this run") -> HTML:
@@ -76,8 +90,8 @@ def tokens(policy: Policy, text: str) -> str:
 def ballots(tables: Mapping[str, pd.DataFrame], reduction: str, *, most: int = 6) -> object:
     """The answers to one problem as votes and verifier see them: label -> graded solutions with their step scores.
 
-    Of each table the `most` answers with the most votes, and those that some rule chose. A solution without an answer
-    has no vote. reduction: of the step scores (tts.reductions).
+    Of each table the `most` answers with the most votes, and those that some rule chose, each in the spelling that is
+    read (tts.answers). A solution without an answer has no vote. reduction: of the step scores (tts.reductions).
     """
     parts = []
     for label, graded in tables.items():
@@ -86,7 +100,7 @@ def ballots(tables: Mapping[str, pd.DataFrame], reduction: str, *, most: int = 6
         chosen |= {rule: getattr(voting, rule)(keys, scores) for rule in ("weighted", "vanilla")}
         of_answer = graded.assign(score=scores).dropna(subset=["key"]).groupby("key", sort=False)
         seen = of_answer.agg(
-            answer=("answer", "first"),
+            answer=("answer", lambda given: spelled(given.iloc[0])),
             right=("correct", "first"),
             votes=("index", "size"),
             total=("score", "sum"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pandas as pd
 
 from tts.companion.ledger import GREEDY, REGRADED, RERUN
-from tts.plots.style import STRATEGIES
+from tts.plots.style import LABELS
 
 # Accuracy in % by method, N and source. Searches vote weighted.
 ACCURACY: dict[tuple[str, str], dict[int, float]] = {
@@ -69,7 +69,7 @@ def beside(points: pd.DataFrame, *, coverage: bool = False) -> pd.DataFrame:
     said = theirs.groupby(["n", "method"]).text.agg(" / ".join).unstack().reindex(ours.index)
     columns = {}
     for method in ours:
-        label = STRATEGIES[method].label if method in STRATEGIES else method
+        label = LABELS.get(method, method)
         columns[label, "ours"] = ours[method].map("{:.1%}".format).where(ours[method].notna(), "")
         if method in said and said[method].notna().any():
             columns[label, "writeup"] = said[method].fillna("")
