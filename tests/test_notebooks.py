@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from tts.companion.kernels import environment
 from tts.companion.parameters import load_profile
 from tts.companion.plan import plan, read_parameters
 from tts.companion.runner import canonical
+from tts.plots.style import LABELS
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
@@ -53,10 +55,22 @@ def kept(tmp_path_factory):
     return tmp_path_factory.mktemp("smoke")
 
 
+INTERNAL = re.compile("|".join(name for name in LABELS if "_" in name))  # what a method is called in the code alone
+
+
+def tables_of(notebook):
+    """The HTML of the tables that a notebook shows."""
+    shown = [
+        output.get("data", {}).get("text/html", "") for cell in notebook.cells for output in cell.get("outputs", [])
+    ]
+    return [html for html in shown if "<table" in html]
+
+
 @pytest.mark.kernel
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 def test_smoke_profile(notebook, kept):
-    run(notebook, kept, **load_profile("smoke"))
+    built = run(notebook, kept, **load_profile("smoke"))
+    assert not [html for html in tables_of(built) if INTERNAL.search(html)], "a table without the legend's labels"
     figures = {path.suffix for path in (kept / "figures" / "local").iterdir()}
     assert {".png", ".svg", ".json"} <= figures
     assert not (kept / "figures" / "README.md").exists()
@@ -66,6 +80,20 @@ def test_smoke_profile(notebook, kept):
 def test_the_smoke_profile_asks_every_claim(kept):
     """Runs after the notebooks (in the order of this file)."""
     assert set(ledger_table.read(kept / "figures" / "local").claim) == set(ledger.CLAIMS)
+
+
+@pytest.mark.kernel
+def test_the_smoke_profiles_figures_have_words_for_readers(kept):
+    """Runs after the notebooks too."""
+    words = {path.stem: json.loads(path.read_text()) for path in (kept / "figures" / "local").glob("*.json")}
+    assert not [name for name, said in words.items() if INTERNAL.search("".join(said.values()))]
+    assert not [name for name, said in words.items() if re.search(r"quintile \d\.", said["alt"])]
+    run_of = {name: said["caption"].partition("Run: ")[2] for name, said in words.items()}
+    assert run_of["08_toy"] == run_of["10_toy"] == "", "no model drew a step of the toys"
+    assert run_of["13_second_policy"].startswith("policy-s on 10 problems")
+    for name in ("09_difficulty_bars", "10_cost", "08_collapse"):
+        assert ("interval" in words[name]["caption"]) == (name == "08_collapse"), name
+    assert "greedy" not in words["12_compute_optimal"]["caption"]
 
 
 def counts(store):
