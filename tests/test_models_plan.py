@@ -43,10 +43,55 @@ def test_parameters_by_hand():
     """
     layer = 2 * 2048 * 2048 + 2 * 2048 * 512 + 3 * 2048 * 8192 + 2 * 2048
     assert layer == 60_821_504
-    assert count_parameters(known_config(L1)) == 16 * layer + 128_256 * 2048 + 2048 == 1_235_814_400
-    assert count_parameters(known_config(L8)) == 8_030_261_248
-    assert count_parameters(known_config(L70)) == 70_553_706_496
-    assert count_parameters(known_config("Qwen/Qwen2.5-1.5B-Instruct")) == 1_543_714_304  # with biases
+    assert count_parameters(known_config(L1)) == 16 * layer + 128_256 * 2048 + 2048 == PUBLISHED[L1]
+
+
+# The numbers that the hub counts in these models' safetensors files, as public repositories quote them. Together with
+# the shapes below they were compared with copies of the config.json files there (2026-11-27).
+PUBLISHED = {
+    L1: 1_235_814_400,
+    L3: 3_212_749_824,
+    L8: 8_030_261_248,
+    L70: 70_553_706_496,
+    "Qwen/Qwen2.5-1.5B-Instruct": 1_543_714_304,
+    "Qwen/Qwen2.5-3B-Instruct": 3_085_938_688,
+    "Qwen/Qwen2.5-7B-Instruct": 7_615_616_512,
+}
+
+
+@pytest.mark.parametrize("model", _known())
+def test_parameters_are_those_that_were_published(model):
+    count = count_parameters(known_config(model))
+    if model in PUBLISHED:
+        assert count == PUBLISHED[model]
+    elif model == PRM:
+        assert round(count / 1e9, 2) == 8.03  # "8.03B params", BF16, says its page on the hub
+    elif model == QWEN_PRM:  # no count was found: it is Qwen2.5-7B with two layers in place of the logits
+        head = 3584 * 3584 + 3584 + 2 * 3584 + 2
+        assert count == PUBLISHED["Qwen/Qwen2.5-7B-Instruct"] - 152_064 * 3584 + head
+        assert round(2 * count / 1e9) == 14  # GB: "~14GB fp16"
+    else:
+        assert model == "Skywork/Skywork-o1-Open-PRM-Qwen-2.5-1.5B"
+        assert round(2 * count / GIB, 1) == 2.9  # GiB: "~2.9GB" for its one file of weights
+
+
+@pytest.mark.parametrize(
+    ("model", "layers", "heads", "groups", "size", "positions"),
+    [
+        (L1, 16, 32, 8, 64, 131_072),
+        (L3, 28, 24, 8, 128, 131_072),
+        (L8, 32, 32, 8, 128, 131_072),
+        (L70, 80, 64, 8, 128, 131_072),
+        ("Qwen/Qwen2.5-1.5B-Instruct", 28, 12, 2, 128, 32_768),
+        ("Qwen/Qwen2.5-3B-Instruct", 36, 16, 2, 128, 32_768),
+        ("Qwen/Qwen2.5-7B-Instruct", 28, 28, 4, 128, 32_768),
+        (QWEN_PRM, 28, 28, 4, 128, 4096),  # that of Qwen2.5-Math-7B-Instruct, as Skywork's is of the 1.5B
+        ("Skywork/Skywork-o1-Open-PRM-Qwen-2.5-1.5B", 28, 12, 2, 128, 4096),
+    ],
+)
+def test_shapes_that_counts_do_not_tell(model, layers, heads, groups, size, positions):
+    names = ("num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim", "max_position_embeddings")
+    assert [known_config(model)[name] for name in names] == [layers, heads, groups, size, positions]
 
 
 @pytest.mark.parametrize("model", _known())

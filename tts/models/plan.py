@@ -72,8 +72,8 @@ class Place:
 def known_config(model: str) -> Mapping[str, object] | None:
     """The config of a model of the profiles, without asking the hub; None for any other.
 
-    known.json holds what sizes follow from, written down from the hub's config.json files. A commit after "@" is not
-    heeded: no commit changes a model's shape.
+    known.json holds what sizes follow from; tests/test_models_plan.py compares it with what the hub says of them. A
+    commit after "@" is not heeded: no commit changes a model's shape.
     """
     return _known().get(model.partition("@")[0])
 
