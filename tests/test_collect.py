@@ -95,6 +95,38 @@ def test_results_do_not_depend_on_concurrency(tmp_path):
     assert sample(Scripted(), tmp_path / "many", concurrency=100).equals(one)
 
 
+class Roomy(Scripted):
+    """Has room for so many requests; notes how many problems were in flight at most."""
+
+    def __init__(self, room):
+        super().__init__()
+        self.room, self.in_flight, self.most = room, [], 0
+
+    async def sample(self, prefix, sampling, *, stop=None):
+        self.in_flight.append(prefix[0])
+        self.most = max(self.most, len(set(self.in_flight)))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        self.in_flight.remove(prefix[0])
+        return await super().sample(prefix, sampling, stop=stop)
+
+
+@pytest.mark.parametrize(
+    ("n", "concurrency", "problems"), [(1, 0, 6), (2, 0, 6), (3, 0, 4), (5, 0, 2), (50, 0, 2), (1, 3, 3), (5, 6, 6)]
+)
+def test_problems_in_flight_follow_from_the_room_for_requests(tmp_path, n, concurrency, problems):
+    policy = Roomy(room=12)
+    sample(policy, tmp_path, n=n, concurrency=concurrency)
+    assert policy.most == problems
+
+
+def test_a_search_counts_its_n_and_the_engine_with_less_room():
+    policy, prm, other = Roomy(2048), Roomy(1024), Scripted()  # the last is in-process: it does not say
+    assert [collect.problems_at_once(n, policy, prm) for n in (4, 16, 64, 256, 1024)] == [256, 64, 16, 4, 2]
+    assert collect.problems_at_once(256, policy, other) == 8
+    assert collect.problems_at_once(256, other) == collect.USUAL == 64
+
+
 def test_greedy_has_no_seed(tmp_path):
     sample(Scripted(), tmp_path, n=1, temperature=0.0, seed=1)
     policy = Scripted()
@@ -355,7 +387,7 @@ def test_a_failed_search_stays_in_its_place(tmp_path):
     ("change", "message"),
     [
         ({"n": 0}, "n is 0: it must be a whole number, 1 or more"),
-        ({"concurrency": 0}, "concurrency is 0"),
+        ({"concurrency": -1}, "concurrency is -1: it must be a whole number, 0 or more"),
     ],
 )
 def test_bad_settings_before_any_call(tmp_path, change, message):

@@ -11,6 +11,7 @@ from tts.errors import InputError
 from tts.models.checkpoint import open_checkpoint
 from tts.models.open import open_policy, open_prm
 from tts.problems import load_problems
+from tts.results.collect import problems_at_once
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 LLAMA = load_profile("llama")
@@ -31,6 +32,15 @@ def test_the_profile_for_one_gpu_is_pinned_too_and_needs_no_licence():
         assert re.fullmatch("(Qwen|HuggingFaceH4)/[^/@, ]+@[0-9a-f]{40}", name)
     assert greedy[:2] == [QWEN["policy_model"], QWEN["second_model"]]
     assert (QWEN["n_problems"], QWEN["n_max"]) == (100, 16)
+
+
+def test_problems_in_flight_follow_from_requests_in_flight():
+    assert LLAMA["concurrency"] == QWEN["concurrency"] == 0
+    policy = open_policy("policy-xs", server="http://a:1, http://b:1")
+    prm = open_prm("prm", server="http://c:1")
+    assert (policy.room, prm.room) == (2048, 1024)  # requests: 1,024 a replica
+    assert [problems_at_once(n, policy, prm) for n in (1, 4, 256)] == [1024, 256, 4]
+    assert open_policy("policy-xs", server="http://a:1", max_in_flight=16).room == 16
 
 
 def test_models_and_problems_are_pinned_to_commits():

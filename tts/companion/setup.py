@@ -363,9 +363,9 @@ def set_up(
     check_parameters(parameters)
     known = load_profile("default") | MACHINE
     given = MACHINE | {name: parameters[name] for name in known if name in parameters}
-    counts = "n_max second_n_max n_difficulty probe beam_width depth concurrency verifier_problems".split()
+    counts = "n_max second_n_max n_difficulty probe beam_width depth verifier_problems".split()
     check_counts(**{name: given[name] for name in counts if name in given})
-    check_counts(0, lookahead=given.get("lookahead", 0), max_in_flight=given["max_in_flight"])
+    check_counts(0, **{name: given.get(name, 0) for name in ("lookahead", "concurrency", "max_in_flight")})
     if not given["patience"] > 0:
         raise InputError(f"patience is {given['patience']}: give the seconds without progress that a problem may take")
     if "reduction" in given:

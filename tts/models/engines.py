@@ -82,7 +82,7 @@ class Engines:
 
     def __init__(self, replicas: Sequence[Replica], *, max_in_flight: int = 0, patience: float = PATIENCE) -> None:
         self._replicas = [_Watched(replica) for replica in replicas]
-        self._room = (max_in_flight or IN_FLIGHT) * len(replicas)
+        self.room = (max_in_flight or IN_FLIGHT) * len(replicas)  # requests at once
         self._patience = patience
         self._rank = lru_cache(maxsize=1 << 14)(self._rank)
         self._met = False
@@ -132,7 +132,7 @@ class Engines:
         """The gate of the running event loop: what another loop has left behind is forgotten."""
         loop = asyncio.get_running_loop()
         if self._gate is None or self._gate.loop is not loop:
-            self._gate = _Gate(loop, self._room)
+            self._gate = _Gate(loop, self.room)
         return self._gate
 
     async def _answer(self, kind: str, arguments: Sequence[object], key: bytes) -> list:

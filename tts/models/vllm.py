@@ -55,6 +55,11 @@ class VllmPolicy(ModelPolicy):
         """See ModelPolicy.progress."""
         return self._engines.progress
 
+    @property
+    def room(self) -> int:
+        """Requests that are worth having in flight."""
+        return self._engines.room
+
     def prompt(self, problem: str) -> tuple[int, ...]:
         """See Policy.prompt."""
         ids = super().prompt(problem)

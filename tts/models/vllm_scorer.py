@@ -34,6 +34,11 @@ class VllmScorer(ModelScorer):
         """See ModelScorer.progress."""
         return self._engines.progress
 
+    @property
+    def room(self) -> int:
+        """Requests that are worth having in flight."""
+        return self._engines.room
+
     async def compute(self, layout: Layout, first: int, shared: int) -> list[float]:
         """See ModelScorer.compute."""
         if isinstance(self._head, TokenHead):

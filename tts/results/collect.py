@@ -35,6 +35,7 @@ from tts.tree import Search, score_whole, split_steps, together
 Strategy = Callable[..., Awaitable[Search]]  # (problem, policy, prm, *, n, sampling) -> Search
 Make = Callable[[Problem, Sequence[Key]], Awaitable[list[Record]]]  # (problem, its missing keys) -> their records
 
+USUAL = 64  # problems in flight
 ATTEMPTS = 2  # a problem whose engine call fails is tried once more, then recorded as failed
 GIVE_UP = 3  # so many failed problems with none that succeeded: the engine is broken, not the problem
 STORED_NAMES = {"beam_width": "width"}  # what a setting is called in a key: as when its first searches were stored
@@ -52,18 +53,20 @@ async def sample(
     *,
     n: int,
     sampling: Sampling = Sampling(),
-    concurrency: int = 64,
+    concurrency: int = USUAL,
     patience: float = PATIENCE,
 ) -> pd.DataFrame:
     """n independent solutions of each problem (tts.strategies.majority): stored ones are read, missing ones are drawn.
 
     Returns one row a sample, ordered by problem and index, with the columns problem (id), index, text, tokens, logprob,
     finish ("end", "stop", "length"; "failed" with the reason in error), and those of score() below where the store has
-    them with the samples (tts.results.replay). concurrency counts problems in flight, patience the seconds without
-    progress, of the engine or of any problem, after which those in flight are tried again and then recorded as failed.
+    them with the samples (tts.results.replay). concurrency counts problems in flight, 0 for as many as fill the engines
+    (problems_at_once); patience the seconds without progress, of the engine or of any problem, after which those in
+    flight are tried again and then recorded as failed.
     A sample's key is free of n, PRM and vote: all methods share the samples, and a larger n adds the missing ones.
     """
-    check_counts(n=n, concurrency=concurrency)
+    check_counts(n=n)
+    check_counts(0, concurrency=concurrency)
     table = store.table("samples", sample_settings(policy, sampling))
     wanted = {problem: [(problem.hash, index) for index in range(n)] for problem in problems}
 
@@ -104,7 +107,7 @@ async def score(
     prm: StepScorer,
     store: Store,
     *,
-    concurrency: int = 64,
+    concurrency: int = USUAL,
     patience: float = PATIENCE,
 ) -> pd.DataFrame:
     """samples (of sample() above) with the PRM's scores, as best_of_n gives them: stored ones are read, others made.
@@ -113,7 +116,7 @@ async def score(
     empty: "" (it is not, or the text is blank), "too long" for the PRM's context, or "failed". A score's key is the
     PRM, the problem and the text, so equal solutions are scored once, whatever they were sampled for.
     """
-    check_counts(concurrency=concurrency)
+    check_counts(0, concurrency=concurrency)
     table = store.table("scores", {"prm": prm.fingerprint})
     texts = samples[samples.text.notna()].groupby("problem").text.unique()
     wanted = {
@@ -156,15 +159,16 @@ async def search(
     *,
     n: int,
     sampling: Sampling = Sampling(),
-    concurrency: int = 64,
+    concurrency: int = USUAL,
     patience: float = PATIENCE,
 ) -> list[Search | None]:
     """One search a problem, in their order; stored ones are read, missing ones made and stored; None is a failed one.
 
     strategy: tts.strategies.beam_search, dvts or another of their kind; functools.partial sets what it has beside n and
-    sampling: partial(beam_search, beam_width=2). A record holds the whole tree. concurrency: problems in flight.
+    sampling: partial(beam_search, beam_width=2). A record holds the whole tree. concurrency: as in sample().
     """
-    check_counts(n=n, concurrency=concurrency)
+    check_counts(n=n)
+    check_counts(0, concurrency=concurrency)
     name = name_of(strategy)
     table = store.table("searches", settings_of_search(strategy, policy, prm, n=n, sampling=sampling))
     wanted = {problem: [(problem.hash,)] for problem in problems}
@@ -174,7 +178,7 @@ async def search(
         made_by = dict(policy.provenance)
         return [{"key": missing[0], "problem": problem.id, "search": found.to_dict(), "made_by": made_by}]
 
-    limits = {"concurrency": concurrency, "patience": patience}
+    limits = {"concurrency": concurrency, "patience": patience, "each": n}
     records = await _complete(store, table, wanted, run, f"{name}, n = {n}: searches", policy=policy, prm=prm, **limits)
     found = [records[key].get("search") for [key] in wanted.values()]
     return [Search.from_dict(record) if record else None for record in found]
@@ -266,10 +270,12 @@ async def _complete(
     prm: StepScorer | None = None,
     concurrency: int,
     patience: float,
+    each: int = 0,
 ) -> dict[Key, Record]:
     """All records of a table, after make(problem, its missing keys) has made those of wanted that were not stored.
 
     A problem's records are appended as soon as they are made. what: for messages, such as "policy-xs: samples".
+    each: requests of a problem at once; 0 for one a key.
     In a ShardStore those of other problems come back as failed, where they are not stored.
     """
     if isinstance(store, DryStore):
@@ -289,8 +295,10 @@ async def _complete(
         made = sum(map(len, wanted.values())) - (left := sum(map(len, todo.values())))
         print(f"{name}: {made:,} {things} stored, {left:,} to make", file=sys.stderr)
         if todo:
+            each = each or max(map(len, todo.values()))
             with _accounted(store, table, policy, prm):
-                await _run_all(todo, make, table, concurrency, patience, (policy, prm), label=what)
+                at_once = concurrency or problems_at_once(each, policy, prm)
+                await _run_all(todo, make, table, at_once, patience, (policy, prm), label=what)
             records = table.read()
     _warn_if_mixed(records, wanted)
     if isinstance(store, ShardStore):
@@ -298,6 +306,15 @@ async def _complete(
         elsewhere = {"finish": "failed", "error": "another shard makes it"}
         records |= {key: elsewhere for keys in _missing(records, asked).values() for key in keys if key not in records}
     return records
+
+
+def problems_at_once(each: int, *engines: object) -> int:
+    """As many problems, of `each` requests at once, as their engines have room for; USUAL where no engine says.
+
+    More would only wait, and what a search has read would leave the engine's cache before its next step.
+    """
+    rooms = [engine.room for engine in engines if hasattr(engine, "room")]
+    return max(2, min(rooms) // each) if rooms else USUAL
 
 
 @asynccontextmanager
