@@ -119,7 +119,7 @@ def test_differences_are_in_points():
         columns=["method", "panel", "accuracy"],
     )
     words = alt_text(axes("", ""), "It shows.", data)
-    assert "DVTS, accuracy: 50%; DVTS, difference: -2 points; beam search, difference: +0 points" in words
+    assert "DVTS, accuracy: 50%; DVTS, difference: -2.1 points; beam search, difference: -0.1 points" in words
     fig = axes("")
     fig.axes[0].set_ylabel("gain (points)")
     assert "majority voting: +50 points" in alt_text(fig, "It shows.", POINTS)

@@ -20,7 +20,7 @@ REASONS: dict[str, str] = {
     "2b": "",
     "2c": "",
     "2d": "",
-    "3a": "with an exact verifier the gap halves (notebook 04)",
+    "3a": "it takes an exact verifier to come near (notebook 04)",
     "3b": "policy-m is 5 points above 8B",
     "4a": "",
     "4b": "",

@@ -115,7 +115,7 @@ def _numbers(data: pd.DataFrame, labels: Mapping[str, str], *, in_points: bool) 
         row = rows.loc[rows.n.idxmax()] if "n" in rows and rows.n.notna().any() else rows.iloc[-1]
         named = [_name(key, one, labels) for key, one in zip(keys, names, strict=True)]
         if in_points or row.get("panel") == "difference":
-            value = f"{round(100 * row[column]):+d} points"
+            value = f"{100 * row[column]:+.1f} points"
         else:
             value = f"{row[column]:.0%}" if is_share else f"{row[column]:.3g}"
         at = f" at N = {row.n:.0f}" if "n" in rows and pd.notna(row.n) else ""
