@@ -122,7 +122,7 @@ def test_differences_are_in_points():
     assert "DVTS, accuracy: 50%; DVTS, difference: -2.1 points; beam search, difference: -0.1 points" in words
     fig = axes("")
     fig.axes[0].set_ylabel("gain (points)")
-    assert "majority voting: +50 points" in alt_text(fig, "It shows.", POINTS)
+    assert "majority voting: +50.0 points" in alt_text(fig, "It shows.", POINTS)
 
 
 def test_a_long_alt_text_says_how_much_it_leaves_out():
