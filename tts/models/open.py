@@ -78,6 +78,8 @@ def open_policy(
         chosen = "transformers"
     if dtype == "float64" and chosen == "vllm":
         raise InputError("dtype='float64' is for engine='transformers' alone: choose float32, or that engine")
+    if not urls:
+        _check_quantization(quantization, chosen, checkpoint)
     if chosen == "vllm":
         replicas = _servers(urls, checkpoint, "policy_server") or [
             VllmClient(
@@ -92,7 +94,6 @@ def open_policy(
         ]
         engines = Engines(replicas, max_in_flight=max_in_flight or 4 * max_num_seqs, patience=patience)
         return VllmPolicy(checkpoint, system_prompt=system_prompt, engines=engines)
-    _check_unquantized(quantization, checkpoint)
     return TransformersPolicy(checkpoint, system_prompt=system_prompt, dtype=dtype, max_num_seqs=max_num_seqs)
 
 
@@ -159,6 +160,8 @@ def open_prm(
     named = format != "auto" or "prm_format" in checkpoint.config  # a format that is named is not checked
     if engine == "auto" and not urls and (checkpoint.is_small or prm_format.head == "value" or dtype == "float64"):
         chosen = "transformers"
+    if not urls:
+        _check_quantization(quantization, chosen, checkpoint)
     if chosen == "vllm":
         if prm_format.head == "value" or dtype == "float64":
             what = f"format {prm_format.name}" if prm_format.head == "value" else "dtype='float64'"
@@ -183,7 +186,6 @@ def open_prm(
         ]
         engines = Engines(replicas, max_in_flight=max_in_flight, patience=patience)
         return VllmScorer(checkpoint, prm_format, engines=engines, check_policy=not named)
-    _check_unquantized(quantization, checkpoint)
     return TransformersScorer(
         checkpoint,
         prm_format,
@@ -241,11 +243,9 @@ def _check_devices(devices: Sequence[Sequence[str]]) -> None:
         raise InputError(f"devices={devices!r}: GPU {max(named, key=named.count)} stands there twice: name each once")
 
 
-def _check_unquantized(quantization: str, checkpoint: Checkpoint) -> None:
-    if quantization:
-        raise InputError(
-            f"{checkpoint.label}: quantization={quantization!r} is for engine='vllm' alone: leave one of them out"
-        )
+def _check_quantization(quantization: str, chosen: str, checkpoint: Checkpoint) -> None:
+    if quantization and not (chosen == "vllm" and vllm_package()[1]):
+        raise InputError(f"{checkpoint.label}: quantization={quantization!r} is for vLLM on a GPU alone: leave it out")
 
 
 def choose_engine(engine: str) -> tuple[str, str]:

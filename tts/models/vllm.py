@@ -26,6 +26,11 @@ from tts.models.sampling import ModelPolicy
 from tts.policy import Sampling
 
 _ROOT = str(Path(__file__).parents[2])  # the host runs this copy of tts
+# vLLM gives 8 bits to the matrices of the layers and leaves embeddings and logits alone, so that a PRM's logits can be
+# float32. It would not leave alone the head of a PRM with classes, which has no name in vLLM 0.32; the kernels for
+# 8 bits take neither its float32 input nor its two rows. One scale a matrix: with one a row, which is finer, vLLM
+# refuses GPUs without arithmetic in 8 bits (before Ada), such as the A10G.
+FP8 = {"quantization": "fp8_per_tensor", "quantization_config": {"ignore": [r"re:(score\b.*)?$"]}}
 
 
 def vllm_package() -> tuple[str, bool]:
@@ -178,7 +183,7 @@ class VllmClient:
         if self._gpu:
             settings["gpu_memory_utilization"] = self._gpu_memory_utilization
             if self._quantization:
-                settings["quantization"] = self._quantization
+                settings |= FP8
             if len(self._devices) > 1:
                 settings["tensor_parallel_size"] = len(self._devices)
             if self._scores:
