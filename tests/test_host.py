@@ -9,11 +9,12 @@ import signal
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tts.errors import EngineError, InputError
-from tts.models import engines
+from tts.models import engines, host
 from tts.models.host import running_hosts, stop_hosts
 from tts.models.open import open_policy
 from tts.policy import Sampling
@@ -140,3 +141,17 @@ def test_a_replica_that_does_not_start_at_first_is_said_before_anything_is_sampl
 def test_devices_that_are_no_groups(devices, message):
     with pytest.raises(InputError, match=message):
         open_policy("policy-xs", devices=devices)
+
+
+def test_stop_ids_are_looked_up_in_a_set(monkeypatch):
+    """588 of Llama 3's tokens hold a blank line, and vLLM looks every token up in what it is given."""
+
+    class Params(SimpleNamespace):
+        def __init__(self, **given):
+            super().__init__(**given | {"stop_token_ids": given.get("stop_token_ids") or []})
+
+    fake = SimpleNamespace(SamplingParams=Params, RequestOutputKind=SimpleNamespace(FINAL_ONLY=2))
+    monkeypatch.setitem(sys.modules, "vllm.sampling_params", fake)
+    _, params = host.sample_params([1, 2], 0, 0.8, 1.0, 8, None, list(range(588)))
+    assert host._sampling_params(params).stop_token_ids == frozenset(range(588))
+    assert host._sampling_params(host.score_params([1], 5, 6)[1]).stop_token_ids == frozenset()

@@ -158,7 +158,9 @@ def _start_vllm(settings: dict):
 def _sampling_params(params: dict):
     from vllm.sampling_params import RequestOutputKind, SamplingParams
 
-    return SamplingParams(**params, flat_logprobs=True, output_kind=RequestOutputKind.FINAL_ONLY, skip_clone=True)
+    made = SamplingParams(**params, flat_logprobs=True, output_kind=RequestOutputKind.FINAL_ONLY, skip_clone=True)
+    made.stop_token_ids = frozenset(made.stop_token_ids)  # vLLM looks every token up in it: docs/servers.md
+    return made
 
 
 def _pooling_params(params: dict):
