@@ -204,7 +204,7 @@ def test_an_engine_that_fails_from_the_start_stops_the_run(tmp_path):
     assert len({problem for problem, _ in policy.calls}) == 3
 
 
-def test_an_interrupted_run_keeps_what_was_finished(tmp_path):
+def test_an_interrupted_run_keeps_what_was_finished_and_says_so(tmp_path, capsys):
     class Slow(Scripted):
         hangs = False
 
@@ -225,6 +225,7 @@ def test_an_interrupted_run_keeps_what_was_finished(tmp_path):
 
     slow = Slow()
     asyncio.run(interrupted())
+    assert "scripted: interrupted; finished samples are stored, run it again to go on" in capsys.readouterr().err
     policy = Scripted()
     assert sample(policy, tmp_path).equals(sample(Scripted(), tmp_path / "undisturbed"))
     assert sorted({problem for problem, _ in policy.calls}) == [4, 5]

@@ -1,5 +1,6 @@
 """The report: one page of small notebooks, read back as a browser would."""
 
+import copy
 import json
 import re
 
@@ -10,6 +11,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from toys import make_notebook, make_repository, run
 
 from tts.companion import report
+from tts.plots.interactive import PLOTLY
 
 PNG = "iVBORw0KGgo="
 FIRST = """# One
@@ -94,6 +96,20 @@ def test_figures_have_their_captions_and_alt_texts(tmp_path):
     soup = page(**{"01_one": report.described(nodes, [tmp_path])})
     assert [image["alt"] for image in soup("img")] == ['a "chart"', report.NO_WORDS]
     assert soup.figcaption.text == "votes <N"
+
+
+@pytest.mark.parametrize("name", ["10_trees", "none"])
+def test_an_interactive_view_is_its_picture(tmp_path, name):
+    """Also where nbconvert alone makes the page of it, without the words of a figure."""
+    (tmp_path / "10_trees.json").write_text(json.dumps({"alt": "two trees", "caption": "Trees."}))
+    data = {PLOTLY: {"data": [{"hovertext": ["<script>step</script>"]}]}, "image/png": PNG, "text/plain": "a view"}
+    nodes = notebook(new_output("display_data", data), source=f'save(fig, "{name}")')
+    plain = page(**{"01_one": copy.deepcopy(nodes)})
+    described = page(**{"01_one": report.described(nodes, [tmp_path])})
+    for soup in (plain, described):
+        assert [image["src"] for image in soup("img")] == [f"data:image/png;base64,{PNG}"]
+        assert "step" not in soup.main.get_text()
+    assert described.img["alt"] == ("two trees" if name == "10_trees" else report.NO_WORDS)
 
 
 def test_a_run_leaves_a_report(tmp_path):

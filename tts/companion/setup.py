@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -360,6 +361,7 @@ def set_up(
     open models and problems can be replaced, and gpus named that are not there: to look at a run without its models.
     Raises InputError, one line, for what is wrong with them, before a model is loaded.
     """
+    warnings.filterwarnings("ignore", "IProgress not found")  # tqdm asks for a widget that no saved notebook could show
     check_parameters(parameters)
     known = load_profile("default") | MACHINE
     given = MACHINE | {name: parameters[name] for name in known if name in parameters}

@@ -176,6 +176,21 @@ def add_key(fig: Figure, tables: Collection[pd.DataFrame], *, by_score: bool = T
     )
 
 
+def area_of_one(table: pd.DataFrame) -> float:
+    """The area of the marker of a step that was drawn once, in square points: smaller in a wide picture."""
+    wide = table.x.max() + 1
+    area = 90 if wide <= ROOM_FOR_NUMBERS else 90 * ROOM_FOR_NUMBERS / wide
+    return min(area, MOST_AREA / table["count"].max())
+
+
+def edges(table: pd.DataFrame) -> pd.DataFrame:
+    """One row for each step that is no root: x and depth, from_x of its parent, whether alive (it went on), chosen."""
+    x = table.set_index("path").x
+    steps = table[table.depth > 0]
+    from_x = steps.path.str.rpartition(".")[0].map(x)
+    return steps[["x", "depth", "chosen"]].assign(from_x=from_x, alive=steps.state.isin(["kept", "solution"]))
+
+
 def draw_tree(ax: Axes, table: pd.DataFrame, *, by_score: bool = True, texts: bool = False) -> None:
     """Draw the trees of one search into ax; table: see node_table().
 
@@ -184,17 +199,11 @@ def draw_tree(ax: Axes, table: pd.DataFrame, *, by_score: bool = True, texts: bo
     where there is room, with texts=True below the step itself. A ring marks a right step. Bold edges lead to the
     chosen solutions.
     """
-    at = table.set_index("path")
-    wide = table.x.max() + 1
-    area = 90 if wide <= ROOM_FOR_NUMBERS else 90 * ROOM_FOR_NUMBERS / wide
-    area = min(area, MOST_AREA / table["count"].max())
-    for child in at[at.depth > 0].itertuples():
-        parent = at.loc[child.Index.rpartition(".")[0]]
-        alive = child.state in ("kept", "solution")
-        look = {"color": CHOSEN, "lw": 2.6} if child.chosen else {"color": INK if alive else PALE, "lw": 0.9}
-        ax.plot(
-            [parent.x, child.x], [parent.depth, child.depth], ls="-" if alive else ":", zorder=1 + child.chosen, **look
-        )
+    wide, area = table.x.max() + 1, area_of_one(table)
+    for edge in edges(table).itertuples():
+        look = {"color": CHOSEN, "lw": 2.6} if edge.chosen else {"color": INK if edge.alive else PALE, "lw": 0.9}
+        ends = [edge.from_x, edge.x], [edge.depth - 1, edge.depth]
+        ax.plot(*ends, ls="-" if edge.alive else ":", zorder=1 + edge.chosen, **look)
     for (state, unscored), nodes in table.groupby(["state", table.score.isna()]):
         marker, size, _ = STATES[state]
         if state == "root":

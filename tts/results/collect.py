@@ -298,7 +298,11 @@ async def _complete(
             each = each or max(map(len, todo.values()))
             with _accounted(store, table, policy, prm):
                 at_once = concurrency or problems_at_once(each, policy, prm)
-                await _run_all(todo, make, table, at_once, patience, (policy, prm), label=what)
+                try:
+                    await _run_all(todo, make, table, at_once, patience, (policy, prm), label=what)
+                except asyncio.CancelledError:  # an interrupt, of which a notebook shows where it came and no more
+                    print(f"{name}: interrupted; finished {things} are stored, run it again to go on", file=sys.stderr)
+                    raise
             records = table.read()
     _warn_if_mixed(records, wanted)
     if isinstance(store, ShardStore):
