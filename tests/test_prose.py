@@ -189,3 +189,46 @@ def test_every_notebook_links_what_is_not_reproduced():
     assert (ROOT / "notebooks" / "NOT_REPRODUCED.md").exists()
     for path in NOTEBOOKS:
         assert "(NOT_REPRODUCED.md)" in path.read_text(encoding="utf-8"), path.name
+
+
+# What docs/what_we_learned.md says of the run in figures/full: words, table, how its rows are chosen, numbers in %.
+LEARNT = [
+    ("goes from 23 to 40 %", "05_majority_voting", "majority", [1, 64], [23, 40]),
+    ("for 76 % of the problems", "10_coverage", "pass_at_n", [64], [76]),
+    ("Weighted Best-of-N reaches 49 %.", "07_best_of_n", "best_of_n_weighted", [64], [49]),
+    ("for 56 % of the problems, against 70 % for DVTS", "10_coverage", "beam_search", [64], [56]),
+    ("against 70 % for DVTS", "10_coverage", "dvts", [64], [70]),
+]
+
+
+def learnt():
+    return re.sub(r"\s+", " ", (ROOT / "docs" / "what_we_learned.md").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(("words", "name", "method", "ns", "percent"), LEARNT, ids=lambda value: str(value)[:20])
+def test_what_we_learned_has_the_full_runs_numbers(words, name, method, ns, percent):
+    assert words in learnt(), "the sentence was changed: change its check as well"
+    table = points(f"full/{name}")
+    found = at(table[table.panel == "accuracy"] if "panel" in table else table, method)
+    assert [round(100 * found[n]) for n in ns] == percent
+
+
+def test_what_we_learned_has_the_ledgers_numbers():
+    rows = pd.concat(pd.read_csv(file, dtype={"claim": str}) for file in (ROOT / "figures/full").glob("claims-*.csv"))
+    said = {
+        ("1b", "N = 32 to 64"): "gains {0:.1f} points in its last doubling",
+        ("6b", "N = 64"): "{0:.1f} points [{1:.1f}, {2:.1f}] ahead of it at N = 64",
+        ("7", "N = 64"): "gains {0:.1f} points [{1:.1f}, {2:.1f}] over the best single method at N = 64",
+        ("8a", ""): "can't be told apart: +{0:.1f} points [{1:.1f}, {2:.1f}]",
+    }
+    for (claim, part), words in said.items():
+        row = rows[(rows.claim == claim) & rows.part.str.contains(part, regex=False)].iloc[0]
+        assert words.format(100 * row.ours, 100 * row.low, 100 * row.high) in learnt(), claim
+
+
+def test_what_we_learned_of_difficulty():
+    table = points("full/09_difficulty").dropna(subset=["quintile"])
+    wide = table[table.n == 64].pivot(index="quintile", columns="method", values="accuracy")
+    gain = (100 * (wide.beam_search - wide.best_of_n_weighted)).round().astype(int)
+    assert "beam search loses 10 and 18 points to Best-of-N, on the two hardest it gains 9 and 8" in learnt()
+    assert gain.tolist()[:2] + gain.tolist()[3:] == [-10, -18, 9, 8]
