@@ -8,7 +8,7 @@ import pytest
 
 from tts.analysis.choice import best_single, cross_fitted
 from tts.companion import ledger, ledger_table
-from tts.companion.ledger import Rival
+from tts.companion.ledger import Resampled, Rival
 from tts.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -62,6 +62,12 @@ def ours(rows):
 def test_verdicts(criterion, low, high, verdict):
     assert ledger.judge(criterion, low, high) == verdict
 
+
+# Verifier -> method -> N -> accuracy: exact finds all with beam search and half with DVTS, prm half and none.
+READINGS = {
+    "exact": {"best_of_n_weighted": {16: column(1, 1, 1, 1, 0)}, "beam_search": {16: ONE}, "dvts": {16: HALF}},
+    "prm": {"best_of_n_weighted": {16: HALF}, "beam_search": {4: ONE, 16: HALF}, "dvts": {4: ONE, 16: ZERO}},
+}
 
 # A claim's function, its arguments, and what it must find: part -> difference. Worked out by hand.
 BY_HAND = {
@@ -153,6 +159,55 @@ BY_HAND = {
         ("s", {4: HALF}, Rival("l", ONE, 21.7)),
         {"s, N = 4 solutions, against one greedy sample of l, 22 times as large": -0.5},
     ),
+    "9a": (
+        ledger.claim_9a,
+        (READINGS, "prm"),
+        {"beam search, N = 16": (1 - 0.5) - (0.8 - 0.5), "DVTS, N = 16": (0.5 - 0) - (0.8 - 0.5)},
+    ),
+    "9b": (
+        ledger.claim_9b,
+        ({"prm": {"dvts": HALF}, "exact": {"beam_search": -HALF, "dvts": column(1, 0, 0, 0, 0)}}, 16),
+        {"beam search, N = 16, exact": -0.5, "DVTS, N = 16, exact": 0.2, "DVTS, N = 16, prm": 0.5},
+    ),
+    "9c": (  # beam search: 0.5 lost on the way, none in the vote; DVTS: 0.2 on the way, 0.3 more in the vote
+        ledger.claim_9c,
+        (
+            READINGS,
+            {
+                "exact": {"beam_search": {16: ONE}, "dvts": {16: ONE}},
+                "prm": {"beam_search": {16: HALF}, "dvts": {16: column(1, 1, 1, 1, 0)}},
+            },
+            "prm",
+        ),
+        {"beam search, N = 16": 0.5, "DVTS, N = 16": 0.2 - (0.8 - 0.5)},
+    ),
+    "9d": (
+        ledger.claim_9d,
+        ({4: ONE, 16: ONE, 64: HALF}, {4: ZERO, 16: HALF, 64: HALF}, {16: ZERO, 64: ONE}),
+        {"a token, N = 16": 0.5, "a token, N = 64": 0.0, "whole solution, N = 16": -0.5, "whole solution, N = 64": 0.5},
+    ),
+    "9e": (
+        ledger.claim_9e,
+        (ONE, 4, {"plain vote": HALF, "likelihood": ONE}),
+        {"N = 4 against the plain vote": 0.5, "N = 4 against the likelihood": 0.0},
+    ),
+    "9f": (ledger.claim_9f, (HALF, ONE, 64), {"at most 64 samples": -0.5}),
+    "9g": (ledger.claim_9g, (HALF, ZERO, 64), {"at most 64 samples": 0.5}),
+    "9h": (
+        ledger.claim_9h,
+        (Resampled(HALF, np.linspace(0.4, 0.6, 100)), Resampled(-HALF, np.linspace(-0.6, -0.4, 100)), 16),
+        {"against N = 16 for all": 0.5, "against compute-optimal at the FLOPs of N = 16": -0.5},
+    ),
+    "9i": (
+        ledger.claim_9i,
+        ({1: {4: ONE, 16: HALF}}, {4: HALF, 16: HALF, 64: ONE}, {1: {4: ZERO, 16: ONE}}),
+        {
+            "k = 1, N = 4": 0.5,
+            "k = 1, N = 16": 0.0,
+            "k = 1, N = 4, at equal FLOPs": 1.0,
+            "k = 1, N = 16, at equal FLOPs": -0.5,
+        },
+    ),
 }
 
 
@@ -165,6 +220,7 @@ def test_each_claim_by_hand(name):
     assert set(rows.problems) == {2 if name in ("4a", "4b", "4c", "4d", "6c") else 10}
     for row in rows.itertuples():  # the verdict is the criterion's, by the row's own interval
         verdict = ledger.judge(ledger.CLAIMS[name].criterion, row.low, row.high)
+        verdict = ledger.OURS.get(verdict, verdict) if ledger.CLAIMS[name].beyond else verdict
         assert row.verdict == verdict or row.verdict.startswith("comparison: ")
         assert row.low <= row.ours <= row.high
         assert row.number == ledger.CLAIMS[name].number
@@ -188,6 +244,10 @@ def test_each_claim_by_hand(name):
         (lambda: ledger.claim_6c({16: ONE}, {16: ONE}, QUINTILE), "n_max of 64"),
         (lambda: ledger.claim_8a("xs", {4: ONE}, None), "plays 8B"),
         (lambda: ledger.claim_8b("s", {4: ONE}, None), "plays 70B"),
+        (lambda: ledger.claim_9a({"prm": {}}, "prm"), "exact"),
+        (lambda: ledger.claim_9b({"prm": {}}, 16), "exact"),
+        (lambda: ledger.claim_9c({"prm": {}}, {"prm": {}}, "prm"), "exact"),
+        (lambda: ledger.claim_9d({4: ONE}, {4: ONE}, {4: ONE}), "n_max of 16"),
     ],
 )
 def test_a_claim_that_cannot_be_asked_says_what_it_needs(rows, needs, tmp_path):
@@ -362,7 +422,7 @@ def test_the_readme_has_one_row_a_claim(tmp_path, monkeypatch):
     six = ledger.rows("6a", {"N = 4": up, "N = 16": up})
     ledger_table.save([two, six], notebook="03", folder=tmp_path, mirrors=True)
     table = short(tmp_path)
-    assert list(table) == list(ledger.CLAIMS)
+    assert list(table) == [name for name, claim in ledger.CLAIMS.items() if not claim.beyond]
     name = tmp_path.name
     assert table["2a"][0] == f"[2a]({name}/07_best_of_n.png) Weighted Best-of-N always beats vanilla"
     assert table["2a"][1] == "+5.0 at N = 256"  # without the source, which the long table has
@@ -372,6 +432,23 @@ def test_the_readme_has_one_row_a_claim(tmp_path, monkeypatch):
     assert table["6a"][3:] == ["reproduced (2 of 2 parts)", ""]
     assert table["6b"][2:] == ["", "not asked", ""]
     assert "| ours (default run) |" in ledger_table.by_claim(tmp_path)
+
+
+def test_questions_of_our_own_are_marked_and_hold_or_do_not(tmp_path):
+    up = np.repeat([1.0, 0.0], [40, 60])
+    tables = [ledger.rows("9a", {"N = 4": up, "N = 16": -up}), ledger.claim_9b({"exact": {"dvts": up}}, 4)]
+    found = ledger_table.save(tables, notebook="09", folder=tmp_path, mirrors=False)
+    assert found.verdict.tolist() == ["holds", "does not hold", "holds"]
+    assert set(found.basis) == {"beyond the writeup"}
+    assert "| beyond the writeup |" in ledger_table.markdown(tmp_path)
+    table = short(tmp_path)
+    assert table["9a"][1::2] == ["beyond the writeup", "does not hold (1 of 2 parts)"]
+    assert table["9b"][3] == "holds"
+    assert "9c" not in table, "it was not asked"
+    rule = ledger_table.rules("9f")
+    assert rule.endswith("above -2 points; does not hold if all of it is below that")
+    assert "reproduced" not in rule
+    assert [name for name, claim in ledger.CLAIMS.items() if claim.beyond] == [f"9{letter}" for letter in "abcdefghi"]
 
 
 def test_the_readme_prefers_the_full_run(tmp_path):

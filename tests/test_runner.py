@@ -18,7 +18,7 @@ from tts.companion import forecast
 from tts.companion.forecast import Forecast, in_words, side_by_side
 from tts.companion.kernels import Screen
 from tts.companion.parameters import store_folder
-from tts.companion.plan import Job, read_parameters
+from tts.companion.plan import Job, plan, read_parameters
 from tts.companion.runner import canonical, device
 from tts.errors import InputError
 from tts.results.store import Store
@@ -476,6 +476,24 @@ def test_only_runs_what_is_named(repository):
     done = run(repository, "--only", "07")
     assert done.returncode == 2
     assert done.stderr == "run_all: --only 07: there is no notebook 07, choose from 01, 02\n"
+
+
+def test_a_notebook_apart_runs_only_where_it_is_named(repository, monkeypatch):
+    """And not in a replay, unless it has the parameter."""
+    for name in ("01_one", "09_two"):
+        make_notebook(repository, name)
+    monkeypatch.chdir(repository)
+
+    def names(**asked):
+        return [job.name for job in plan(profile="default", **asked)]
+
+    assert names() == ["01_one"]
+    assert names(only="9") == ["09_two"]
+    assert names(only="1,09") == names(with_apart=True) == ["01_one", "09_two"]
+    make_notebook(repository, "02_three", parameters=f'{PARAMETERS}\nreplay: str = ""  # of what')
+    assert names(changes=["replay=somebody"]) == ["01_one", "02_three"]
+    with pytest.raises(InputError, match="--only 09: notebook 09 needs what no published completion has: leave it out"):
+        names(only="09", changes=["replay=somebody"])
 
 
 @pytest.mark.kernel

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from tts.companion.ledger import CLAIMS, COLUMNS, CRITERIA, Verdict
+from tts.companion.ledger import CLAIMS, COLUMNS, CRITERIA, OURS, Claim, Verdict
 
 DEFAULT = "default run"
 RUNS = {"full run": "full", "replay run": "replay", DEFAULT: ""}  # as the table calls them -> folder below figures/
@@ -33,14 +33,18 @@ REASONS: dict[str, str] = {
     "7": "",
     "8a": "",
     "8b": "N ends at 16 here, and the curve still rises",
+    **dict.fromkeys(("9a", "9b", "9c", "9d", "9e", "9f", "9g", "9h", "9i"), ""),
 }
+BEYOND = "beyond the writeup"
 
 # A claim with several parts says that all of them hold, so the first of these verdicts that a part has is the claim's.
-WORST_FIRST: tuple[Verdict, ...] = (
+WORST_FIRST: tuple[Verdict | str, ...] = (
     "not reproduced",
+    "does not hold",
     "no difference beyond 2 points",
     "too few problems to judge",
     "reproduced",
+    "holds",
 )
 
 BEGIN, END = "<!-- ledger: begin (made by run_all.sh) -->", "<!-- ledger: end -->"
@@ -49,7 +53,14 @@ BEGIN, END = "<!-- ledger: begin (made by run_all.sh) -->", "<!-- ledger: end --
 def rules(*names: str) -> str:
     """What is computed for these claims and when each counts as reproduced, as a Markdown list."""
     found = {name: CLAIMS[name] for name in names}
-    return "\n".join(f"- **{name}** {claim.estimand}: {CRITERIA[claim.criterion]}" for name, claim in found.items())
+    return "\n".join(f"- **{name}** {claim.estimand}: {_criterion(claim)}" for name, claim in found.items())
+
+
+def _criterion(claim: Claim) -> str:
+    words = CRITERIA[claim.criterion]
+    for verdict in reversed(OURS) if claim.beyond else ():  # "not reproduced" has "reproduced" in it
+        words = words.replace(verdict, OURS[verdict])
+    return words
 
 
 def save(tables: Sequence[pd.DataFrame], *, notebook: str, folder: str | Path, mirrors: bool) -> pd.DataFrame:
@@ -57,11 +68,12 @@ def save(tables: Sequence[pd.DataFrame], *, notebook: str, folder: str | Path, m
 
     notebook: its number, "01". mirrors: whether the run is one of the embedded world that mirrors the real experiment;
     then the column `basis` says "matched" where this world was made to match the claim, and "predicted" elsewhere, and
-    else it is empty. Claims that were not asked have no row in the file; where none was, there is no file.
+    else it is empty. For a claim of our own it says "beyond the writeup" in any run. Claims that were not asked have no
+    row in the file; where none was, there is no file.
     """
     found = pd.concat(tables, ignore_index=True)
     known = {name: "matched" if claim.matched else "predicted" for name, claim in CLAIMS.items()}
-    found["basis"] = [known[name] if mirrors else "" for name in found.claim]
+    found["basis"] = [BEYOND if CLAIMS[name].beyond else known[name] if mirrors else "" for name in found.claim]
     asked = found[found.problems > 0]
     asked = asked.assign(figure=[CLAIMS[name].figure for name in asked.claim], notebook=notebook)
     if len(asked):
@@ -93,7 +105,8 @@ def read(folder: str | Path) -> pd.DataFrame:
 def by_claim(figures: str | Path) -> str:
     """The README's table: one row a claim, from figures/full/ where that has the claim, else from figures/.
 
-    Of a claim with several parts it shows the last one that has the claim's verdict (WORST_FIRST), and of how many.
+    Of a claim with several parts it shows the last one that has the claim's verdict (WORST_FIRST), and of how many. A
+    claim of our own has a row only where it was asked.
     """
     folders = {name: Path(figures) / RUNS[name] for name in ("full run", DEFAULT)}
     found = {name: read(folder) for name, folder in folders.items()}
@@ -104,7 +117,9 @@ def by_claim(figures: str | Path) -> str:
             rows = found[run][(found[run].claim == claim) & found[run].verdict.isin(WORST_FIRST)]
             if len(rows):
                 break
-        number = known.number.split(":")[0]  # how it was measured, and where, is in the long table
+        number = BEYOND if known.beyond else known.number.split(":")[0]  # how it was measured is in the long table
+        if rows.empty and known.beyond:
+            continue
         if rows.empty:
             lines.append((f"{claim} {known.says}", number, "", "not asked", ""))
             continue
@@ -114,7 +129,7 @@ def by_claim(figures: str | Path) -> str:
         row = deciding.iloc[-1]
         parts = f" ({len(deciding)} of {len(rows)} parts)" if len(rows) > 1 else ""
         link = "/".join(filter(None, (Path(figures).name, RUNS[run], f"{row.figure}.png")))
-        reason = REASONS[claim] if verdict == "not reproduced" else ""
+        reason = REASONS[claim] if verdict in ("not reproduced", "does not hold") else ""
         ours = f"{_points(row)}, {row.part} ({run})"
         lines.append((f"[{claim}]({link}) {known.says}", number, ours, verdict + parts, reason))
     head = "ours"
@@ -165,7 +180,8 @@ ABOUT = """# The ledger of claims
 
 Every part of every claim. Differences are in points of accuracy (claim 5: points of the share of N) with 95 %
 intervals over problems, widened so that all parts of a claim hold together. *Matched*: the embedded models were made to
-agree with the real experiment in this. *Predicted*: they were not. [The rules]({up}tts/companion/README.md) say what is
+agree with the real experiment in this. *Predicted*: they were not. *Beyond the writeup*: a question of our own, whose
+rule was written down before it was asked. [The rules]({up}tts/companion/README.md) say what is
 computed, when a claim is reproduced, and where the writeup's numbers come from.
 """
 

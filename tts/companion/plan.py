@@ -22,6 +22,8 @@ from tts.companion.parameters import (
 )
 from tts.errors import InputError
 
+APART = {"09"}  # notebooks that a run takes only where --only names them
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -50,6 +52,11 @@ class Job:
     def name(self) -> str:
         """The notebook's name, without .ipynb."""
         return self.source.stem
+
+    @property
+    def apart(self) -> bool:
+        """Whether a run takes it only where --only names it."""
+        return self.name[:2] in APART
 
     @property
     def parameters(self) -> Parameters:
@@ -99,9 +106,10 @@ def read_parameters(notebook: Path) -> dict[str, Parameter]:
     return parameters
 
 
-def plan(*, profile: str, only: str = "", changes: Sequence[str] = ()) -> list[Job]:
+def plan(*, profile: str, only: str = "", changes: Sequence[str] = (), with_apart: bool = False) -> list[Job]:
     """The notebooks to run, each with its parameters; all that can be checked before a kernel starts is checked.
 
+    only: their numbers, such as "01,03"; "" is all but those that stand apart (APART), with_apart=True those too.
     changes: "name=value" each, the value as YAML; they override the profile.
     """
     sources = sorted(Path("notebooks").glob("[0-9][0-9]_*.ipynb"))
@@ -121,11 +129,14 @@ def plan(*, profile: str, only: str = "", changes: Sequence[str] = ()) -> list[J
     build = Path("build") / profile
     jobs = []
     for source in sources:
-        if numbers and source.name[:2] not in numbers:
+        number = source.name[:2]
+        if number not in numbers if numbers else number in APART and not with_apart:
             continue
         cell = {name: parameter.value for name, parameter in cells[source].items()}
         # In the default profile the cell decides, so that a reader's edit of it takes effect.
         wanted = ({} if profile == "default" else profiled) | asked
+        if wanted.get("replay") and "replay" not in cell and number in numbers:
+            raise InputError(f"--only {only}: notebook {number} needs what no published completion has: leave it out")
         committed = MACHINE | cell  # papermill injects what a cell doesn't have, too
         injected = {name: value for name, value in wanted.items() if committed.get(name, value) != value}
         figures = build / "figures" / source.stem

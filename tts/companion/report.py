@@ -70,7 +70,8 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("the tts that is installed lies outside its repository: clone it and use ./run_all.sh")
     os.chdir(root)
     try:
-        jobs = plan(profile=options.profile, only=options.only, changes=options.set)
+        jobs = plan(profile=options.profile, only=options.only, changes=options.set, with_apart=True)
+        jobs = [job for job in jobs if options.only or not job.apart or not job.destination]  # none that never ran
         empty = write(jobs, PAGE)
     except InputError as error:
         print(f"run_all: {error}", file=sys.stderr)
