@@ -2,11 +2,13 @@
 
 import asyncio
 
+import numpy as np
 import pandas as pd
 import pytest
 from fakes import PROBLEM, ScriptedPolicy, ScriptedScorer, by_hash, by_last, dice, table
 
-from tts.analysis.cost import Usage, by_budget, independent, measured, searched
+from tts.analysis.cost import Usage, at_cost, by_budget, by_problem, independent, measured, searched
+from tts.errors import InputError
 from tts.models.flops import Size
 from tts.strategies import beam_search, best_of_n
 
@@ -84,6 +86,32 @@ def test_budgets_by_hand():
     assert found.reading_all[3] == independent(2, [4, 4, 6], policy=SMALL, prm=LARGE).prm_flops
     assert found.reading[1] == pytest.approx(found.reading_all[1])  # one sample has no copy
     assert found.reading_all[1] == pytest.approx(prompt + (2 * texts["x"] + texts["y"]) / 3)
+
+
+def test_budgets_of_each_problem():
+    """Two problems of two samples: of the first they are equal, of the second not; their mean is by_budget."""
+    samples = pd.DataFrame({"problem": ["q", "q", "p", "p"], "text": ["x", "x", "x", "y"], "tokens": [4, 4, 4, 6]})
+    each = by_problem(samples, {"p": 2, "q": 3}, [1, 2], policy=SMALL, prm=LARGE)
+    assert list(each.index) == [("q", 1), ("q", 2), ("p", 1), ("p", 2)]
+    assert each.reading["q", 2] == each.reading["q", 1] == LARGE.flops(3) + LARGE.flops(4, 3)
+    assert each.reading["p", 2] == LARGE.flops(2) + LARGE.flops(4, 2) + LARGE.flops(6, 2)
+    assert each.decoding["q", 2] == SMALL.flops(3) + 2 * SMALL.flops(4, 3, logits=4)
+    mean = by_budget(samples, {"p": 2, "q": 3}, [1, 2], policy=SMALL, prm=LARGE)
+    assert mean.reading[2] == (each.reading["q", 2] + each.reading["p", 2]) / 2
+
+
+def test_accuracy_at_a_cost():
+    """Between 10 and 1,000 the middle is 100; what is beyond the last point stays there, what is below was not run."""
+    values = np.array([[0.0, 1.0], [0.5, 0.5], [1.0, 0.0]])
+    assert at_cost(values, [10, 1000], 100) == pytest.approx([0.5, 0.5, 0.5])
+    assert at_cost(values, [10, 1000], 10 * 100**0.25) == pytest.approx([0.25, 0.5, 0.75])
+    for cost, column in ((10, 0), (1000, 1), (5000, 1)):
+        assert at_cost(values, [10, 1000], cost) == pytest.approx(values[:, column])
+    assert np.isnan(at_cost(values, [10, 1000], 9)).all()
+    assert at_cost(values[:, :1], [10], 20) == pytest.approx(values[:, 0]), "a curve may be one point"
+    for costs in ([10], [10, 10], [20, 10]):
+        with pytest.raises(InputError, match="give one for each of 2 points, rising"):
+            at_cost(values, costs, 15)
 
 
 def test_sums_differences_and_records():

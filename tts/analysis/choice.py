@@ -50,7 +50,7 @@ def cross_fitted(accuracy: np.ndarray, quintile: np.ndarray, *, splits: int = 10
     The paper's two folds. The halves are drawn within quintiles, so that each has problems of all of them.
     """
     total = np.zeros(accuracy.shape[1:])
-    for fold in _folds(quintile, splits=splits, seed=seed):
+    for fold in folds(quintile, splits=splits, seed=seed):
         for held_out in (fold, ~fold):
             choice = choose(accuracy[:, ~held_out], quintile[~held_out])
             total[held_out] += follow(choice, accuracy[:, held_out], quintile[held_out])
@@ -64,7 +64,7 @@ def best_single(accuracy: np.ndarray, quintile: np.ndarray, *, splits: int = 100
     allowed to choose, nor lose because the rival was chosen on the problems that it is measured on.
     """
     total = np.zeros(accuracy.shape[1:])
-    for fold in _folds(quintile, splits=splits, seed=seed):
+    for fold in folds(quintile, splits=splits, seed=seed):
         for held_out in (fold, ~fold):
             method = _best(accuracy[:, ~held_out])  # (budgets,)
             total[held_out] += np.take_along_axis(accuracy[:, held_out], method[None, None], axis=0)[0]
@@ -99,7 +99,7 @@ def resampled(
         return total
 
     optimal, single = np.zeros((2, len(drawn), accuracy.shape[2]))
-    for fold in _folds(quintile, splits=splits, seed=seed):
+    for fold in folds(quintile, splits=splits, seed=seed):
         one, other = sums(fold), sums(~fold)
         optimal += swapped(one, other).sum(axis=0)
         single += swapped(one.sum(axis=0), other.sum(axis=0))
@@ -120,7 +120,8 @@ def fit_plan(
     return Plan(probe, tuple(map(float, edges)), tuple(budgets), methods)
 
 
-def _folds(quintile: np.ndarray, *, splits: int, seed: int) -> Iterator[np.ndarray]:
+def folds(quintile: np.ndarray, *, splits: int, seed: int) -> Iterator[np.ndarray]:
+    """Random halves of the problems, each as (P,) booleans; drawn within quintiles, so that each has all of them."""
     rng = np.random.default_rng(seed)
     sizes = [int((quintile == q).sum()) for q in QUINTILES]
     if min(sizes) < 2:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from tts.analysis.curves import pass_at_k
+from tts.errors import InputError
 from tts.models.flops import NO_MODEL, Size
 from tts.tree import Search
 
@@ -122,6 +123,14 @@ def searched(prompt: int, search: Search, *, policy: Size, prm: Size, once: bool
     )
 
 
+def mean_flops(
+    searches: Sequence[Search | None], prompts: Mapping[str, int], *, policy: Size, prm: Size, once: bool = True
+) -> float:
+    """Mean FLOPs of one search a problem, policy and PRM together, as searched() counts them; a failed one costs 0."""
+    used = [searched(prompts[one.problem], one, policy=policy, prm=prm, once=once) for one in searches if one]
+    return sum(one.policy_flops + one.prm_flops for one in used) / len(searches)
+
+
 def by_budget(
     samples: pd.DataFrame, prompts: Mapping[str, int], ns: Sequence[int], *, policy: Size, prm: Size
 ) -> pd.DataFrame:
@@ -131,8 +140,15 @@ def by_budget(
     solutions; reading, to score the different texts among them once; reading_all, to score each of the N. The prompt is
     read once by either model.
     """
-    totals = np.zeros((3, len(ns)))
-    for problem, rows in samples.groupby("problem"):
+    return by_problem(samples, prompts, ns, policy=policy, prm=prm).groupby(level="n").mean()
+
+
+def by_problem(
+    samples: pd.DataFrame, prompts: Mapping[str, int], ns: Sequence[int], *, policy: Size, prm: Size
+) -> pd.DataFrame:
+    """The same for each problem: rows (problem, n), the problems in the order of samples."""
+    tables = {}
+    for problem, rows in samples.groupby("problem", sort=False):
         prompt, lengths = prompts[problem], rows.tokens.astype(int)
         share = np.array(ns) / len(rows)
         written = sum(policy.flops(n, prompt, logits=n) for n in lengths)
@@ -140,9 +156,30 @@ def by_budget(
         is_among = pass_at_k(rows.text.to_numpy() == different.index.to_numpy()[:, None], ns)  # (texts, len(ns))
         once = np.array([prm.flops(n, prompt) for n in different]) @ is_among
         every = share * sum(prm.flops(n, prompt) for n in lengths)
-        totals += [policy.flops(prompt) + share * written, prm.flops(prompt) + once, prm.flops(prompt) + every]
-    columns = ["decoding", "reading", "reading_all"]
-    return pd.DataFrame(totals.T / samples.problem.nunique(), index=pd.Index(ns, name="n"), columns=columns)
+        columns = {
+            "decoding": policy.flops(prompt) + share * written,
+            "reading": prm.flops(prompt) + once,
+            "reading_all": prm.flops(prompt) + every,
+        }
+        tables[problem] = pd.DataFrame(columns, index=pd.Index(ns, name="n"))
+    return pd.concat(tables, names=["problem"])
+
+
+def at_cost(values: np.ndarray, costs: Sequence[float], cost: float) -> np.ndarray:
+    """Accuracy of each problem at a cost between two points of a curve, (P, points) -> (P,): linear in log cost.
+
+    costs: of the points, rising, such as mean FLOPs. Beyond the last point it is that point's accuracy, as if nothing
+    were done with the rest; below the first one NaN, since nothing so cheap was run.
+    """
+    values, logs = np.asarray(values, float), np.log(np.asarray(costs, float))
+    if len(logs) != values.shape[1] or (np.diff(logs) <= 0).any():
+        raise InputError(f"costs {list(costs)}: give one for each of {values.shape[1]} points, rising")
+    if np.log(cost) < logs[0] - 1e-9:
+        return np.full(len(values), np.nan)
+    place = np.interp(np.log(cost), logs, np.arange(len(logs)))
+    low = min(int(place), len(logs) - 1)
+    high = min(low + 1, len(logs) - 1)
+    return values[:, low] + (place - low) * (values[:, high] - values[:, low])
 
 
 def of_samples(samples: pd.DataFrame, policy: object, prm: object) -> str:

@@ -73,7 +73,7 @@ def vote_curve(
     none = size * np.arange(len(some))
     groups, weights, sought = codes[some] + none[:, None] + 1, weights[some], gold[some] + none + 1
     first = samples * np.arange(len(some))
-    for order in _orders(problems, samples, draws, seed):
+    for order in orders(problems, samples, draws, seed):
         places = order[some] + first[:, None]
         drawn, weight = groups.take(places), weights.take(places)
         for i, n in enumerate(ns):
@@ -88,11 +88,14 @@ def vote_curve(
 
 
 @lru_cache(maxsize=4)  # rules that are compared vote in the same orders
-def _orders(problems: int, samples: int, draws: int, seed: int) -> np.ndarray:
-    """Random orders of each problem's solutions, (draws, P, S): their places, in the smallest type that holds them."""
+def orders(problems: int, samples: int, draws: int, seed: int) -> np.ndarray:
+    """The random orders that vote_curve takes each problem's solutions in, (draws, P, S): their places.
+
+    They are of the smallest type that holds them.
+    """
     rng = np.random.default_rng(seed)
-    orders = (rng.random((problems, samples)).argsort(axis=1) for _ in range(draws))
-    return np.stack([order.astype(np.min_scalar_type(samples)) for order in orders])
+    drawn = (rng.random((problems, samples)).argsort(axis=1) for _ in range(draws))
+    return np.stack([order.astype(np.min_scalar_type(samples)) for order in drawn])
 
 
 def pass_at_k(correct: np.ndarray, ks: Sequence[int]) -> np.ndarray:

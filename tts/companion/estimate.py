@@ -26,7 +26,7 @@ import pandas as pd
 
 from tts.analysis.cost import measured
 from tts.analysis.grading import by_problem
-from tts.companion.parameters import widths_of
+from tts.companion.parameters import lookaheads_of, widths_of
 from tts.companion.plan import Job
 from tts.companion.setup import Setup, set_up
 from tts.results import collect
@@ -95,6 +95,15 @@ async def _larger_models(setup: Setup) -> None:
     await setup.samples_of_baselines(min(given["n_max"], given["second_n_max"], 8))
 
 
+async def _beyond_the_writeup(setup: Setup) -> None:
+    given = setup.parameters
+    await setup.by_verifier()
+    await setup.samples(prm=setup.prm)
+    await setup.sweep(search_n_max=given["verifier_n_max"])
+    for k in lookaheads_of(given["lookaheads"]):
+        await setup.looking_ahead(k)
+
+
 COLLECTS: dict[str, Callable[[Setup], Awaitable[None]]] = {
     "01_majority_voting": _majority_voting,
     "02_scoring_steps": _scoring_steps,
@@ -104,6 +113,7 @@ COLLECTS: dict[str, Callable[[Setup], Awaitable[None]]] = {
     "06_dvts": _dvts,
     "07_compute_optimal": _compute_optimal,
     "08_larger_models": _larger_models,
+    "09_beyond_the_writeup": _beyond_the_writeup,
 }
 
 
@@ -216,7 +226,8 @@ class Lack:
         settings, policy = self.gap.table.settings, self.gap.policy
         if "strategy" in settings:
             copies = " without copies" if settings.get("drop_duplicates") else ""
-            work = f"{settings['strategy']}{copies} with {self.gap.prm.name}"
+            ahead = f", {settings['lookahead']} steps ahead" if settings.get("lookahead") else ""
+            work = f"{settings['strategy']}{copies}{ahead} with {self.gap.prm.name}"
             return f"{policy.name}: {work}, N = {settings['n']}, M = {settings['width']}"
         if policy is None:
             return f"{self.gap.prm.name}: scored solutions"

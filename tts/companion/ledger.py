@@ -568,7 +568,7 @@ def claim_9d(likelihood: ByN, majority: ByN, whole: ByN) -> Compared:
     return Compared(asked, beside={f"whole solution, N = {n}": whole[n] - majority[n] for n in ns})
 
 
-@claim("9e", "above", "15_cost", "The PRM is worth its FLOPs", beyond=True)
+@claim("9e", "above", "15_self_verification", "The PRM is worth its FLOPs", beyond=True)
 def claim_9e(weighted: np.ndarray, n: int, rivals: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
     """weighted Best-of-N - votes that need no verifier (the plain one, the one weighted by likelihood a token), at the
     FLOPs of weighted Best-of-N with N = 4

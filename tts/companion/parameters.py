@@ -15,7 +15,10 @@ T = TypeVar("T")
 Parameters = dict[str, object]
 
 # A part of the full grid may differ from it in these: smaller N, fewer seeds, widths or problems of a section.
-PARTS = ("n_max", "n_seeds", "seeds_n_max", "second_n_max", "other_widths", "verifier_problems", "verifier_n_max")
+PARTS = (
+    *("n_max", "n_seeds", "seeds_n_max", "second_n_max", "other_widths"),
+    *("verifier_problems", "verifier_n_max", "lookahead_problems", "lookaheads"),
+)
 
 # Names that parameters had before: profiles and --set may still use them.
 OLD_NAMES = {"width": "beam_width", "weaker_prm": "other_prms"}
@@ -145,10 +148,19 @@ def store_folder(value: str = "store") -> Path:
 
 def widths_of(width: int, others: str) -> list[int]:
     """The beam widths M to choose from: width first, then those in others, such as "2, 8" (or "" for none)."""
-    words = _listed("other_widths", others)
+    return _once("other_widths", width, _counts("other_widths", others, such_as="2, 8"))
+
+
+def lookaheads_of(text: str) -> list[int]:
+    """The greedy steps k that searches look ahead, in text such as "1, 2" (or "" for none); 0 comes first."""
+    return _once("lookaheads", 0, _counts("lookaheads", text, such_as="1, 2"))
+
+
+def _counts(name: str, text: str, *, such_as: str) -> list[int]:
+    words = _listed(name, text)
     if not all(word.isdecimal() and int(word) >= 1 for word in words):
-        raise InputError(f'other_widths is "{others}": give whole numbers of 1 or more, such as "2, 8", or nothing')
-    return _once("other_widths", width, [int(word) for word in words])
+        raise InputError(f'{name} is "{text}": give whole numbers of 1 or more, such as "{such_as}", or nothing')
+    return [int(word) for word in words]
 
 
 def reductions_of(reduction: str, others: str) -> list[str]:

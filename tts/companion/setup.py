@@ -342,6 +342,20 @@ class Setup:
             "search_n_max": given["verifier_n_max"],
         }
 
+    async def looking_ahead(self, k: int) -> Sweep:
+        """Beam search on some problems with the first seed, its trees kept; a step is ranked k greedy steps later.
+
+        The searches go as far as those of other verifiers, those without lookahead as far as the samples.
+        """
+        return await self.sweep(
+            problems=self.problems[: self.parameters["lookahead_problems"]],
+            seeds=self.compared["seeds"],
+            strategies=(beam_search,),
+            settings={"lookahead": k},
+            search_n_max=self.compared["search_n_max"] if k else 0,
+            keep_trees=True,
+        )
+
     async def by_verifier(self) -> dict[str, Sweep]:
         """That sweep with each verifier, prm and other_prms, by its name."""
         return {prm.name: await self.sweep(prm=prm, **self.compared) for prm in (self.prm, *self.other_prms)}
@@ -365,7 +379,8 @@ def set_up(
     check_parameters(parameters)
     known = load_profile("default") | MACHINE
     given = MACHINE | {name: parameters[name] for name in known if name in parameters}
-    counts = "n_max second_n_max n_difficulty probe beam_width depth verifier_problems".split()
+    counts = "n_max second_n_max n_difficulty probe first_look beam_width depth".split()
+    counts += ["verifier_problems", "lookahead_problems"]
     check_counts(**{name: given[name] for name in counts if name in given})
     check_counts(0, **{name: given.get(name, 0) for name in ("lookahead", "concurrency", "max_in_flight")})
     if not given["patience"] > 0:
@@ -382,7 +397,7 @@ def set_up(
         if given.get(name, 4) < 4:
             raise InputError(f"{name} is {given[name]}: the smallest budget of a search is 4")
     problems = load_problems(given["problems"], n=given["n_problems"])
-    least = 10 if {"probe", "second_model"} & set(given) else 5 if "n_difficulty" in given else 1
+    least = 10 if {"probe", "first_look", "second_model"} & set(given) else 5 if "n_difficulty" in given else 1
     if len(problems) < least:
         raise InputError(f"n_problems: {len(problems)} problems are too few for quintiles here: give at least {least}")
     if given.get("second_model") == given["policy_model"]:
@@ -410,6 +425,8 @@ def set_up(
             raise InputError(
                 f"replay: {found.policy.name} has no searches with these settings: check beam_width, depth"
             )
+    if "first_look" in given and not given["first_look"] < n_max:
+        raise InputError(f"first_look is {given['first_look']}: it must be below n_max, {n_max}")
     if "probe" in given and not given["probe"] < budgets[0]:
         raise InputError(f"probe is {given['probe']}: it must be below the smallest budget, {budgets[0]}")
     if "probe" in given and given["probe"] > given["n_difficulty"]:
