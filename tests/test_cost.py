@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from fakes import PROBLEM, ScriptedPolicy, ScriptedScorer, by_hash, by_last, dice, table
 
-from tts.analysis.cost import Usage, at_cost, by_budget, by_problem, independent, measured, searched
+from tts.analysis.cost import Usage, at_cost, by_budget, by_problem, independent, mean_flops, measured, searched
 from tts.errors import InputError
 from tts.models.flops import Size
 from tts.strategies import beam_search, best_of_n
@@ -72,6 +72,16 @@ def test_a_step_that_was_drawn_twice_is_scored_once_or_twice():
     assert (once.scored, every.scored) == (2 + 3 + 2, 2 + 4 * 3 + 4 * 2)
     assert every.prm_flops > once.prm_flops
     assert once.policy_flops == every.policy_flops
+
+
+def test_mean_over_problems_of_one_search_each():
+    """A search that failed costs nothing and counts."""
+    search = asyncio.run(
+        beam_search(PROBLEM, ScriptedPolicy(dice("a\n\n", "b$")), ScriptedScorer(by_hash), n=2, beam_width=2)
+    )
+    used = searched(2, search, policy=SMALL, prm=LARGE)
+    mean = mean_flops([search, None], {PROBLEM.id: 2}, policy=SMALL, prm=LARGE)
+    assert mean == (used.policy_flops + used.prm_flops) / 2
 
 
 def test_budgets_by_hand():

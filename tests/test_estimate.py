@@ -71,6 +71,17 @@ def test_what_an_earlier_notebook_makes_is_not_counted_again(smoke):
     assert [one.what for one in both[2:]] == [one.what for one in alone[2:]]
 
 
+@pytest.mark.slow
+def test_searches_that_look_ahead_are_named(smoke):
+    lacks = asyncio.run(missing(smoke("09")))
+    searches = [one.what for one in lacks if "beam_search" in one.what and "with prm," in one.what]
+    assert searches == [
+        "policy-xs: beam_search with prm, N = 4, M = 4",
+        "policy-xs: beam_search with prm, N = 16, M = 4",
+        *(f"policy-xs: beam_search looking {k} ahead with prm, N = {n}, M = 4" for k in (1, 2) for n in (4, 16)),
+    ]
+
+
 @pytest.mark.engine
 def test_a_little_is_measured_and_nothing_stored(smoke):
     """Of scores that wait for samples, those of the samples that were just measured are made."""

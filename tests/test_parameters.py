@@ -122,6 +122,8 @@ def test_lists_to_choose_from():
     assert parameters.widths_of(4, "") == [4]
     assert parameters.widths_of(4, " 2,8 ") == [4, 2, 8]
     assert parameters.widths_of(4, "2, 4") == [4, 2]  # the width itself may be named too
+    assert parameters.lookaheads_of("") == [0]
+    assert parameters.lookaheads_of("1, 2") == [0, 1, 2]
     assert parameters.prms_of("prm", "") == ["prm"]
     assert parameters.prms_of("prm", "exact,  owner/name@main, prm") == ["prm", "exact", "owner/name@main"]
     assert parameters.reductions_of("last", "") == ["last"]
@@ -137,6 +139,7 @@ def test_lists_to_choose_from():
         (parameters.widths_of, 4, "-2", "whole numbers"),
         (parameters.widths_of, 4, "2,", "nothing between two commas"),
         (parameters.widths_of, 4, "2, 8, 2", "other_widths has 2 twice"),
+        (lambda _, text: parameters.lookaheads_of(text), 0, "0", 'lookaheads is "0": give whole numbers of 1 or more'),
         (parameters.reductions_of, "last", "min, max", "other_reductions has 'max': choose from last, min"),
         (parameters.reductions_of, "last", "min, min", "other_reductions has min twice"),
         (parameters.prms_of, "prm", "exact, exact", "other_prms has exact twice"),

@@ -26,6 +26,12 @@ def test_a_budget_below_that_of_the_smallest_search_is_named(name):
         set_up(load_profile("default") | {name: 3})
 
 
+def test_a_first_look_leaves_something_to_do():
+    for value, message in ((64, "first_look is 64: it must be below n_max, 64"), (0, "first_look is 0")):
+        with pytest.raises(InputError, match=message):
+            opened(first_look=value)
+
+
 def opened(**changes):
     """set_up of the default profile with changes; its models are opened, not loaded."""
     return set_up(load_profile("default") | {"engine": "transformers"} | changes)

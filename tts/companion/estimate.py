@@ -226,7 +226,7 @@ class Lack:
         settings, policy = self.gap.table.settings, self.gap.policy
         if "strategy" in settings:
             copies = " without copies" if settings.get("drop_duplicates") else ""
-            ahead = f", {settings['lookahead']} steps ahead" if settings.get("lookahead") else ""
+            ahead = f" looking {settings['lookahead']} ahead" if settings.get("lookahead") else ""
             work = f"{settings['strategy']}{copies}{ahead} with {self.gap.prm.name}"
             return f"{policy.name}: {work}, N = {settings['n']}, M = {settings['width']}"
         if policy is None:
