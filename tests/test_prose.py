@@ -137,6 +137,54 @@ def where_the_headline_ends():
     return reached > next_larger and first == "too few problems to judge" and second == "not reproduced"
 
 
+def searches_gain_most():
+    table = points("14_verifiers").pivot(index="verifier", columns="method", values="accuracy")
+    return table.loc["prm-weak"].idxmin() == table.loc["exact"].idxmax() == "beam_search"
+
+
+def lost_where():
+    table = points("14_share").pivot(index=["method", "verifier"], columns="part", values="value").xs("prm", level=1)
+    way, vote = (table[f"lost by the verifier {where}"] for where in ("on the way", "in the vote"))
+    return (
+        way["beam_search"] > vote["beam_search"] and abs(way["best_of_n_weighted"]) < 1e-9 < vote["best_of_n_weighted"]
+    )
+
+
+def search_is_cheaper_than_best_of_n():
+    table = points("14_cost").query("n == 16").pivot(index="verifier", columns="method", values="flops")
+    share = table[["beam_search", "dvts"]].div(table.best_of_n_weighted, axis=0)
+    return bool(share.drop("exact").stack().between(0.7, 0.95).all()) and bool(
+        share.loc["exact"].between(0.98, 1.02).all()
+    )
+
+
+def vote_ahead_of_the_prm():
+    table = points("15_self_verification")
+    vote, prm = (table[table.method == name].sort_values("flops") for name in ("majority", "PRM"))
+    both = prm[prm.flops <= vote.flops.max()]
+    return all(vote[vote.flops <= row.flops].accuracy.max() > row.accuracy for row in both.itertuples()) and (
+        prm.accuracy.max() > vote.accuracy.max() + 0.05
+    )
+
+
+def early_votes_save_little():
+    table = points("16_early_vote")
+    early = table[(table.method != "majority") & table.n.notna()]
+    easiest = table[table.fifth == 1].samples
+    return bool((early.n > 0.75 * 64).all()) and easiest.max() < early.n.min()
+
+
+def moved_below_and_choice_above():
+    table = points("17_moved_budget")
+    ours = table[table.panel == "difference"].set_index("method").accuracy
+    return bool((ours["moved"] < 0).all()) and bool((ours["compute-optimal"] > 0).all())
+
+
+def lookahead_gains_nothing():
+    rows = pd.read_csv(ROOT / "figures" / "claims-09.csv", dtype={"claim": str})
+    return bool((rows[rows.claim == "9i"].ours < 0).all())
+
+
 # notebook, words that stand in it, whether they hold
 STATEMENTS = [
     ("01", "The vote is level up to N = 2, as it has to be, and then rises", level_up_to_two),
@@ -153,6 +201,17 @@ STATEMENTS = [
     ("06", "there is a greedy point that is better and cheaper", greedy_better_and_cheaper),
     ("07", "a few points above the best single method at each N, and more than half", choice_gains_and_keeps_half),
     ("08", "it can't be told at the largest N, and `policy-s` stays below `policy-l`", where_the_headline_ends),
+    ("09", "the worst of the three with `prm-weak` and the best with `exact`", searches_gain_most),
+    ("09", "Beam search loses most of it on the way, and Best-of-N all of it in the vote.", lost_where),
+    ("09", "a search costs a little less than Best-of-N at the same N", search_is_cheaper_than_best_of_n),
+    ("09", "At equal FLOPs the plain vote is ahead of the PRM wherever both were run.", vote_ahead_of_the_prm),
+    ("09", "But little is saved. This policy is seldom of one mind", early_votes_save_little),
+    (
+        "09",
+        "the moved budget is below one N for all, and the choice of a method above it",
+        moved_below_and_choice_above,
+    ),
+    ("09", "all differences are below zero, though a hundred problems", lookahead_gains_nothing),
 ]
 
 

@@ -33,7 +33,15 @@ REASONS: dict[str, str] = {
     "7": "",
     "8a": "",
     "8b": "N ends at 16 here, and the curve still rises",
-    **dict.fromkeys(("9a", "9b", "9c", "9d", "9e", "9f", "9g", "9h", "9i"), ""),
+    "9a": "",
+    "9b": "",
+    "9c": "",
+    "9d": "",
+    "9e": "the PRM is ten times as large as the policy",
+    "9f": "",
+    "9g": "",
+    "9h": "doubling N in one fifth halves it in two",
+    "9i": "",
 }
 BEYOND = "beyond the writeup"
 
