@@ -214,7 +214,7 @@ def test_a_tree_shows_its_steps_under_the_pointer(opened):
     [view] = [data[PLOTLY] for data in shown if PLOTLY in data]
     says = [html.unescape(text.replace("<br>", "")) for trace in view["data"] for text in trace.get("hovertext", [])]
     tree = notebook.page.locator(".jp-RenderedPlotly")
-    tree.locator("img").hover()
+    tree.hover()
     steps = tree.locator(".scatterlayer path.point")
     expect(steps.last).to_be_visible(timeout=5 * MINUTE)
     assert steps.count() >= len(says), "rings are points too"
