@@ -72,6 +72,14 @@ def test_only_the_committed_parameters_write_the_committed_figures(folder, tmp_p
     assert parameters.figures_folder(given, profiles=folder) == tmp_path / "base" / subfolder
 
 
+def test_a_name_that_is_nearly_a_parameters_is_refused():
+    with pytest.raises(InputError, match=r"n_maxx = 16: there is no parameter n_maxx, did you mean n_max\?"):
+        parameters.check_parameters({"n_max": 8, "n_maxx": 16})
+    with pytest.raises(InputError, match="did you mean gpus"):
+        parameters.check_parameters({"gpuss": "0"})
+    parameters.check_parameters({"n_max": 8, "n": 16, "says": "N", "seeds": {0: 4}, "_n_max": 3, "budgets": [4]})
+
+
 def test_without_a_full_profile_every_change_is_local(folder):
     (folder / "full.yaml").unlink()
     assert parameters.figures_subfolder({"n": 256}, profiles=folder) == "local"

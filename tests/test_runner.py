@@ -518,7 +518,7 @@ def test_two_notebooks_can_not_write_one_figure(repository):
         ),
         (
             ("--profile", "misspelt"),
-            "profile misspelt: no notebook has a parameter 'n_maxx'; "
+            "profile misspelt: no notebook has a parameter 'n_maxx', did you mean n_max? "
             "there are n_max: int, problems: str, temperature: float",
         ),
         (("--profile", "wrong_type"), "profile wrong_type: n_max is 'many', but its type is int (samples)"),

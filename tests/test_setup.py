@@ -198,7 +198,7 @@ def test_the_committed_run_has_no_banner_and_any_other_says_what_is_changed():
     assert usual._repr_markdown_().startswith("This run takes 500 problems of `tiny/test`, `policy-xs` to N = 64")
     words = opened(n_problems=10)._repr_markdown_()
     assert words.startswith("> **This is not the committed run**: `n_problems = 10`, `engine = 'transformers'`.")
-    assert "Figures go to `local/`." in words
+    assert "Figures go to `figures/local/`." in words
     assert repr(usual) == usual._repr_markdown_(), "a committed notebook holds it: no path of this machine"
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar
 
@@ -83,13 +84,23 @@ def fits(value: object, expected: str) -> bool:
     return found == expected or (expected == "float" and found == "int") or (expected == "list" and found[:4] == "list")
 
 
+def nearest(name: str, names: Iterable[str]) -> str:
+    """The name of names that was probably meant by a misspelt one, or ""."""
+    return next(iter(get_close_matches(name, names, 1, cutoff=0.8)), "")
+
+
 def check_parameters(parameters: Mapping[str, object]) -> None:
     """Raise InputError where a notebook's variable (of its `globals()`) has another type than in the default profile,
-    or a setting of MACHINE another type than its default.
+    or a setting of MACHINE another type than its default, or where a name is nearly a parameter's.
 
     Other names are ignored. The functions that use a parameter check its range.
     """
-    for name, default in (load_profile("default") | MACHINE).items():
+    known = load_profile("default") | MACHINE
+    for name, value in parameters.items():
+        plain = isinstance(value, bool | int | float | str) and not name.startswith("_")
+        if plain and name not in known and (meant := nearest(name, known)):
+            raise InputError(f"{name} = {value!r}: there is no parameter {name}, did you mean {meant}?")
+    for name, default in known.items():
         if name in parameters and not fits(parameters[name], type_name(default)):
             found, wanted = type_name(parameters[name]), type_name(default)
             raise InputError(f"{name} = {parameters[name]!r} has type {found}: its type is {wanted}, as in {default!r}")

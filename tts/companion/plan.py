@@ -17,6 +17,7 @@ from tts.companion.parameters import (
     figures_subfolder,
     fits,
     load_profile,
+    nearest,
     store_folder,
     type_name,
 )
@@ -182,7 +183,11 @@ def _check_profile(where: str, changes: Mapping[str, object], cells: Mapping[Pat
             _check_type(parameter, value, where=where)
         if not having and (where != "profile default" or name not in known):
             listed = sorted({f"{item.name}: {item.type}" for cell in cells.values() for item in cell.values()})
-            raise InputError(f"{where}: no notebook has a parameter {name!r}; there are {', '.join(listed) or 'none'}")
+            meant = nearest(name, {item.name for cell in cells.values() for item in cell.values()} | set(MACHINE))
+            guess = f", did you mean {meant}?" if meant else ";"
+            raise InputError(
+                f"{where}: no notebook has a parameter {name!r}{guess} there are {', '.join(listed) or 'none'}"
+            )
 
 
 def _check_type(parameter: Parameter, value: object, *, where: str) -> None:

@@ -214,7 +214,7 @@ class Setup:
         changes = ", ".join(f"`{name} = {value!r}`" for name, value in self.changed.items())
         return (
             f"> **This is not the committed run**: {changes}. Tables and figures are this run's; the sentences between "
-            f"them are about the committed one. Figures go to `{self.folder.name}/`.\n\n{about}"
+            f"them are about the committed one. Figures go to `figures/{self.folder.name}/`.\n\n{about}"
         )
 
     @property
