@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 MINUTE = 60_000  # milliseconds; all of these limits are for a machine that is busy with something else
 NO_NETWORK = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost"
-LEFT = r" +\d+%\|.*\| +(\d+)/{total} \[\d\d:\d\d<\d\d:\d\d"  # a bar that says how much time is left
+LEFT = r" +\d+%\|.*\| +\d+/{total} \[\d\d:\d\d<\d\d:\d\d"  # a bar that says how much time is left
 
 pytestmark = [
     pytest.mark.kernel,
@@ -44,15 +44,17 @@ def jupyterlab(folder):
     settings.parent.mkdir(parents=True)
     settings.write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False}))  # both need the network
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("JUPYTER", "TTS_"))}
-    environment |= {"PYTHONPATH": str(copy), "IPYTHONDIR": str(folder / "ipython"), "HOME": str(folder)}
+    environment |= {"PYTHONPATH": str(copy), "IPYTHONDIR": str(folder / "ipython")}
     environment |= {f"JUPYTER_{kind}_DIR": str(folder / kind.lower()) for kind in ("CONFIG", "DATA", "RUNTIME")}
     environment |= {f"JUPYTERLAB_{kind}_DIR": str(folder / kind.lower()) for kind in ("SETTINGS", "WORKSPACES")}
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--ServerApp.root_dir={copy}"]
     with (folder / "log").open("w") as log:
         server = subprocess.Popen(command, env=environment, cwd=copy, stdout=log, stderr=log)
         try:
+            latest = time.monotonic() + 600
             while not (found := list((folder / "runtime").glob("jpserver-*.json"))):
                 assert server.poll() is None, (folder / "log").read_text()
+                assert time.monotonic() < latest, (folder / "log").read_text()
                 time.sleep(0.2)
             about = json.loads(found[0].read_text())
             yield f"{about['url']}lab/workspaces/{{0}}/tree/notebooks/{{0}}.ipynb?token={about['token']}"
