@@ -14,6 +14,7 @@ from tts.companion.parameters import (
     MACHINE,
     OLD_NAMES,
     Parameters,
+    check_ranges,
     figures_subfolder,
     fits,
     load_profile,
@@ -140,8 +141,13 @@ def plan(*, profile: str, only: str = "", changes: Sequence[str] = (), with_apar
             raise InputError(f"--only {only}: notebook {number} needs what no published completion has: leave it out")
         committed = MACHINE | cell  # papermill injects what a cell doesn't have, too
         injected = {name: value for name, value in wanted.items() if committed.get(name, value) != value}
+        check_ranges(MACHINE | cell | injected)
         figures = build / "figures" / source.stem
         jobs.append(Job(source, cell, injected, built=build / source.name, figures=figures))
+    for name in asked:
+        having = [source.name[:2] for source, cell in cells.items() if name in cell]
+        if having and not numbers and not any(name in job.cell for job in jobs):
+            raise InputError(f"--set {name}: only notebook {having[0]} has it, which runs with --only {having[0]}")
     return jobs
 
 

@@ -228,7 +228,10 @@ def summary(jobs: list[Job], figures: Mapping[str, int], *, took: float, at_once
         lines.append(f"{job.name:<{width}}  {job.seconds:7.1f}  {figures[job.name]:7d}  {to}")
     total = sum(job.seconds for job in jobs)
     lines.append(f"{'all':<{width}}  {total:7.1f}  {sum(figures.values()):7d}")
-    lines.append(f"the run took {took:.1f} s" + (f", with {at_once} notebooks at once" if at_once > 1 else ""))
+    side_by_side = min(at_once, len(jobs))
+    lines.append(
+        f"the run took {took:.1f} s" + (f", with {side_by_side} notebooks at once" if side_by_side > 1 else "")
+    )
     slowest = sorted((item for job in jobs for item in job.slowest), reverse=True)[:3]
     lines += ["most of the time went to", *(f"  {seconds:7.1f} s  {cell[:100]}" for seconds, cell in slowest)]
     stores = sorted({job.store for job in jobs})

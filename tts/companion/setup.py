@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,8 +19,17 @@ from tts.analysis.cost import size_of
 from tts.analysis.curves import greedy_points, powers_of_four, powers_of_two
 from tts.companion.ledger import Rival
 from tts.companion.machine import names_of, plan_engines
-from tts.companion.parameters import MACHINE, check_parameters, figures_folder, load_profile, prms_of, store_folder
-from tts.errors import InputError, check_counts
+from tts.companion.parameters import (
+    MACHINE,
+    check_parameters,
+    check_ranges,
+    figures_folder,
+    load_profile,
+    notebooks,
+    prms_of,
+    store_folder,
+)
+from tts.errors import InputError
 from tts.experiment import Sweep, seeds_to
 from tts.models.open import open_policy, open_prm
 from tts.models.plan import Gpu
@@ -28,7 +38,6 @@ from tts.plots.style import style
 from tts.policy import Policy, Sampling
 from tts.prm import StepScorer
 from tts.problems import Problem, load_problems
-from tts.reductions import reduce_scores
 from tts.results.collect import Strategy, settings_of_search
 from tts.results.keys import KeptKeys
 from tts.results.published import GREEDY, GREEDY_SOURCE, short_name
@@ -169,6 +178,8 @@ class Setup:
         if len(self.seeds) > 1 and self.policy.name in of and "seeds" not in without:
             whose = "" if len(of) == 1 else f" of {self.policy.name}"
             parts.append(f"means over {len(self.seeds)} seeds{whose} up to N = {min(self.seeds.values())}")
+        drawn = ("seed", "temperature", "top_p", "max_tokens", "depth", "system_prompt")
+        parts += [f"{name} = {self.changed[name]!r}" for name in drawn if name in self.changed]
         return f"Run: {', '.join(parts)}."
 
     def save_figure(
@@ -188,6 +199,8 @@ class Setup:
         """
         about = ("" if data is None else self.ran()) if about is None else about
         saving.save_figure(fig, name, data, says, folder=self.folder, about=about, looks=looks)
+        if not os.environ.get("TTS_FIGURES"):  # in JupyterLab: of its own runs, run_all.sh writes the page at the end
+            saving.gallery(self.folder, notebooks=notebooks())
 
     def __repr__(self) -> str:
         """The plain form of _repr_markdown_: without the paths of this machine."""
@@ -379,23 +392,13 @@ def set_up(
     check_parameters(parameters)
     known = load_profile("default") | MACHINE
     given = MACHINE | {name: parameters[name] for name in known if name in parameters}
-    counts = "n_max second_n_max n_difficulty probe first_look beam_width depth".split()
-    counts += ["verifier_problems", "lookahead_problems"]
-    check_counts(**{name: given[name] for name in counts if name in given})
-    check_counts(0, **{name: given.get(name, 0) for name in ("lookahead", "concurrency", "max_in_flight")})
-    if not given["patience"] > 0:
-        raise InputError(f"patience is {given['patience']}: give the seconds without progress that a problem may take")
-    if "reduction" in given:
-        reduce_scores([1.0], given["reduction"])
+    check_ranges(given)
     sampling = Sampling(given["temperature"], given["top_p"], given["max_tokens"], given["seed"])
     n_max = given["n_max"]
     seeds = seeds_to(
         n_max, seed=given["seed"], n_seeds=given.get("n_seeds", 1), seeds_n_max=given.get("seeds_n_max", n_max)
     )
     budgets = powers_of_four(n_max) if "depth" in given else []
-    for name in ("second_n_max", "verifier_n_max"):  # there are searches too
-        if given.get(name, 4) < 4:
-            raise InputError(f"{name} is {given[name]}: the smallest budget of a search is 4")
     problems = load_problems(given["problems"], n=given["n_problems"])
     least = 10 if {"probe", "first_look", "second_model"} & set(given) else 5 if "n_difficulty" in given else 1
     if len(problems) < least:
@@ -425,12 +428,8 @@ def set_up(
             raise InputError(
                 f"replay: {found.policy.name} has no searches with these settings: check beam_width, depth"
             )
-    if "first_look" in given and not given["first_look"] < n_max:
-        raise InputError(f"first_look is {given['first_look']}: it must be below n_max, {n_max}")
     if "probe" in given and not given["probe"] < budgets[0]:
         raise InputError(f"probe is {given['probe']}: it must be below the smallest budget, {budgets[0]}")
-    if "probe" in given and given["probe"] > given["n_difficulty"]:
-        raise InputError(f"probe is {given['probe']}: it must be at most n_difficulty, {given['n_difficulty']}")
     answers.remember(KeptKeys(found.store))
     style()
     return found
