@@ -226,6 +226,14 @@ def test_a_caption_is_of_the_policies_problems_and_verifiers_of_its_figure():
     assert verifiers == of_five + about
 
 
+def test_a_strategy_is_bound_to_those_settings_that_it_takes():
+    async def mine(problem, policy, prm, *, n, sampling, depth=3):
+        return depth
+
+    bound = opened(n_problems=10, depth=7).bind(mine)
+    assert bound.keywords == {"depth": 7}, "beam_width is none of its settings"
+
+
 def test_a_caption_has_how_it_was_drawn_where_that_differs():
     setup = opened(n_problems=10, temperature=0.5, seed=7)
     assert setup.ran(without=["verifier", "M"]).endswith("N to 64, seed = 7, temperature = 0.5.")

@@ -20,19 +20,19 @@ REASONS: dict[str, str] = {
     "2b": "",
     "2c": "",
     "2d": "",
-    "3a": "4 points short even with an exact verifier (notebook 04)",
+    "3a": "with any verifier: 3.6 to 8 short (what we learned)",
     "3b": "the verifier: with prm-strong it does (what we learned)",
     "4a": "",
     "4b": "",
     "4c": "",
     "4d": "",
     "5": "",
-    "6a": "with an exact verifier it is (notebook 04)",
+    "6a": "with an exact verifier it is (what we learned)",
     "6b": "",
     "6c": "",
     "7": "",
     "8a": "",
-    "8b": "N ends at 16 here, and the curve still rises",
+    "8b": "right answers there, not picked (08); N ends at 16",
     "9a": "",
     "9b": "",
     "9c": "",
@@ -94,7 +94,9 @@ def save(tables: Sequence[pd.DataFrame], *, notebook: str, folder: str | Path, m
 def show(found: pd.DataFrame) -> object:
     """The rows as a notebook displays them."""
     shown = found[[*COLUMNS, "basis"]].rename(columns={"number": "its number"})
-    return shown.style.format("{:+.1%}", subset=["ours", "low", "high"], na_rep="").hide(axis="index")
+    styler = shown.style.format("{:+.1%}", subset=["ours", "low", "high"], na_rep="").hide(axis="index")
+    both = '<a href="../figures/ledger.md">the ledger</a> has both runs'
+    return styler.set_caption(f"Verdicts of this run. In the full run, with more problems, some change: {both}.")
 
 
 def read(folder: str | Path) -> pd.DataFrame:
@@ -189,8 +191,11 @@ ABOUT = """# The ledger of claims
 Every part of every claim. Differences are in points of accuracy (claim 5: points of the share of N) with 95 %
 intervals over problems, widened so that all parts of a claim hold together. *Matched*: the embedded models were made to
 agree with the real experiment in this. *Predicted*: they were not. *Beyond the writeup*: a question of our own, whose
-rule was written down before it was asked. [The rules]({up}tts/companion/README.md) say what is
-computed, when a claim is reproduced, and where the writeup's numbers come from.
+rule was written down before it was asked. A verdict that begins with *comparison* is no claim: it is the same question,
+asked of another method. *Full run*: the part of `--profile full` that was run, [described here]({full}). *Default run*:
+500 problems, one seed, N to 64 (policy-s to 16); 100 problems where verifiers or lookahead are compared (9a to 9c, 9i).
+[The rules]({up}tts/companion/README.md) say what is computed, when a claim is reproduced, and where the writeup's
+numbers come from.
 """
 
 
@@ -205,7 +210,8 @@ def write_pages(figures: str | Path) -> None:
     if runs:
         pages[Path(figures)] = ("", "../")
     for folder, (only, up) in pages.items():
-        text = f"{ABOUT.format(up=up)}\n{markdown(figures, only=only)}\n"
+        full = "README.md" if folder.name == "full" else f"{up}figures/full/README.md"
+        text = f"{ABOUT.format(up=up, full=full)}\n{markdown(figures, only=only)}\n"
         (folder / "ledger.md").write_text(text, encoding="utf-8")
 
 

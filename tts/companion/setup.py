@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -103,8 +104,10 @@ class Setup:
         return {seed: n}
 
     def bind(self, strategy: Strategy, **changes: object) -> Strategy:
-        """A strategy with this notebook's settings (beam_width, depth, ...), or changes of them."""
-        names = [name for name in ("beam_width", "depth", "lookahead", "drop_duplicates") if name in self.parameters]
+        """A strategy with those settings of this notebook that it takes (beam_width, depth, ...), or changes of them."""
+        settings = ("beam_width", "depth", "lookahead", "drop_duplicates")
+        its = inspect.signature(strategy).parameters
+        names = [name for name in settings if name in self.parameters and name in its]
         return partial(strategy, **{name: self.parameters[name] for name in names} | changes)
 
     @property

@@ -6,6 +6,7 @@ Points are tables as tts.analysis.curves.intervals makes them: method, n, accura
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
@@ -41,12 +42,12 @@ def draw_curves(
     STRATEGIES. bands: the methods whose lines get a band; None for all. apart: the distance, in doublings of x, between
     the error bars that methods in `bars` have at one x; 0 draws them on top of one another.
     """
-    shown = _in(points, bars)
+    places = _places(points, bars, apart, x)
     for method, rows in points.groupby("method", sort=False):
         look = _look(method, looks)
         height, low, high = 100 * rows.accuracy, 100 * rows.low, 100 * rows.high
         if method in bars:
-            at = rows[x] * _beside(method, shown, apart)
+            at = [places[method, value] for value in rows[x]]
             ax.errorbar(at, height, [height - low, high - height], capsize=3, elinewidth=1.2, zorder=4, **look)
         else:
             ax.plot(rows[x], height, **look)
@@ -58,9 +59,14 @@ def _in(points: pd.DataFrame, methods: Sequence[str]) -> list[str]:
     return [method for method in methods if (points.method == method).any()]
 
 
-def _beside(method: str, shown: Sequence[str], apart: float) -> float:
-    """By which factor the marks of a method stand beside their place, where several have error bars there."""
-    return 2 ** (apart * (shown.index(method) - (len(shown) - 1) / 2)) if method in shown else 1.0
+def _places(points: pd.DataFrame, bars: Sequence[str], apart: float, x: str = "n") -> dict[tuple[str, float], float]:
+    """(method, value of x) -> where its mark stands. Those of one x stand side by side, a single one in its place."""
+    places = {}
+    for value, rows in points.groupby(x):
+        here = _in(rows, bars)
+        shifts = [apart * (i - (len(here) - 1) / 2) for i in range(len(here))]
+        places |= {(method, value): value * 2**shift for method, shift in zip(here, shifts, strict=True)}
+    return places
 
 
 def _look(method: str, looks: Looks | None) -> dict[str, object]:
@@ -81,17 +87,22 @@ def greedy_lines(ax: Axes, lines: pd.DataFrame) -> None:
 
 
 def writeup_marks(
-    ax: Axes, numbers: pd.DataFrame, *, looks: Looks | None = None, shown: Sequence[str] = (), apart: float = 0.0
+    ax: Axes,
+    numbers: pd.DataFrame,
+    *,
+    looks: Looks | None = None,
+    places: Mapping[tuple[str, float], float] = MappingProxyType({}),
 ) -> None:
     """Draw the writeup's numbers (tts.companion.writeup) in grey.
 
     A number with an n is an outline of its method's shape, large enough to be seen around a mark of ours at the same
-    place; one without is a greedy baseline, a tick at the left edge with its label. shown: our methods with error bars,
-    apart: their distance, as in draw_curves(): the outline stands where the method's own mark does.
+    place; one without is a greedy baseline, a tick at the left edge with its label. places: where our own marks stand
+    (_places): each outline is around its method's.
     """
     for method, rows in numbers[numbers.n.notna()].groupby("method", sort=False):
         outline = _outline(_look(method, looks).get("marker") or "_")
-        ax.plot(rows.n * _beside(method, shown, apart), 100 * rows.accuracy, zorder=5, label="_", **outline)
+        at = [places.get((method, n), n) for n in rows.n]
+        ax.plot(at, 100 * rows.accuracy, zorder=5, label="_", **outline)
     for row in numbers[numbers.n.isna()].itertuples():
         place = ax.get_yaxis_transform()
         ax.plot([0, 0.018], [100 * row.accuracy] * 2, color=GREY, lw=1.6, transform=place, label="_")
@@ -141,7 +152,7 @@ def accuracy_figure(
     ax = axes[0, 0]
     if writeup is not None:
         writeup = writeup[writeup.n.isna() | writeup.n.isin(ns)]
-        writeup_marks(ax, writeup, looks=looks, shown=_in(points, bars), apart=apart)
+        writeup_marks(ax, writeup, looks=looks, places=_places(points, bars, apart))
     if paired is None:
         draw_curves(ax, points, looks=looks, bars=bars, bands=bands, apart=apart)
     else:
@@ -170,12 +181,17 @@ def draw_differences(ax: Axes, paired: pd.DataFrame, *, looks: Looks | None = No
     ax.axhline(0, color=STRATEGIES["best_of_n_weighted"].color, lw=1.4, zorder=1)
     methods, apart = list(paired.method.unique()), 0.17
     draw_curves(ax, paired, looks=looks, bars=methods, apart=apart)
-    half = 2 ** (apart * (len(methods) + 0.5) / 2)
-    for n in sorted(set(paired.n)):
-        ax.axvspan(n / half, n * half, color="#f2f2f2", lw=0, zorder=0)
+    _strips(ax, paired, apart)
     for line in ax.lines[1:]:
         line.set_linestyle("none")  # between two budgets nothing was measured
     ax.set_ylabel("minus weighted\nBest-of-N (points)")
+
+
+def _strips(ax: Axes, points: pd.DataFrame, apart: float) -> None:
+    """Shade the place of each N, which the marks stand side by side in."""
+    for n, methods in points.groupby("n").method.nunique().items():
+        half = 2 ** (apart * (methods + 0.5) / 2)
+        ax.axvspan(n / half, n * half, color="#f2f2f2", lw=0, zorder=0)
 
 
 def _legend(
@@ -235,7 +251,9 @@ def panels(
     for ax, (title, points) in zip(axes.flat, parts.items()):
         barred = list(points.method.unique()) if bars is None else _in(points, bars)
         if title in theirs:
-            writeup_marks(ax, theirs[title], looks=looks, shown=barred, apart=apart)
+            writeup_marks(ax, theirs[title], looks=looks, places=_places(points, barred, apart))
+        if apart:
+            _strips(ax, points[points.method.isin(barred)], apart)
         draw_curves(ax, points, looks=looks, bars=barred, bands=(), apart=apart)
         if dotted and title in dotted:
             thin = dict.fromkeys(dotted[title].method, THIN | {"label": "_"})
