@@ -104,7 +104,7 @@ class Setup:
         return {seed: n}
 
     def bind(self, strategy: Strategy, **changes: object) -> Strategy:
-        """A strategy with those settings of this notebook that it takes (beam_width, depth, ...), or changes of them."""
+        """A strategy with those of the settings here that it takes (beam_width, depth, ...), or changes of them."""
         settings = ("beam_width", "depth", "lookahead", "drop_duplicates")
         its = inspect.signature(strategy).parameters
         names = [name for name in settings if name in self.parameters and name in its]
