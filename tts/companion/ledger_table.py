@@ -27,7 +27,7 @@ REASONS: dict[str, str] = {
     "4c": "",
     "4d": "",
     "5": "",
-    "6a": "with an exact verifier it is (what we learned)",
+    "6a": "with exact verifier it is, at 16 (what we learned)",
     "6b": "",
     "6c": "",
     "7": "",
