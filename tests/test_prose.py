@@ -241,7 +241,11 @@ STATEMENTS = [
     ("04", "have 25, 21 and 14 % of N different ones at N = 4, 16 and 64", below_one_in_m),
     ("04", "beam search can't be told from weighted Best-of-N at any N", not_told_from_best_of_n),
     ("04", "it is 3.5 points ahead at N = 4 and 2.8 behind at 64", full_run_tells_beam_search),
-    ("04", "At more than half of the steps (55 %) the policy is right nine times in ten or more, and at 4 %", most_steps_are_often_right),
+    (
+        "04",
+        "half of the steps (55 %) the policy is right nine times in ten or more, and at 4 %",
+        most_steps_are_often_right,
+    ),
     ("04", "the less beam search covers at N = 16: 77, 60, 52 and 41 %", weaker_verifiers_cover_less),
     ("04", "it is at 55.0 %, 5 points above the real one", greedy_against_the_real_models),
     ("05", "in quintile 4 above all, and behind in the two easiest quintiles", ahead_on_hard_behind_on_easy),
