@@ -58,10 +58,10 @@ def named(table: pd.DataFrame | pd.Series, **labels: str) -> pd.DataFrame:
     )
 
 
-def folded(answer: object, title: str = "Answer, from this run") -> HTML:
+def folded(answer: object) -> HTML:
     """An exercise's answer, closed until it is clicked: a table, or text."""
     inside = answer._repr_html_() if hasattr(answer, "_repr_html_") else f"<p>{escape(str(answer))}</p>"
-    return HTML(f"<details><summary><b>{escape(title)}</b></summary>{inside}</details>")
+    return HTML(f"<details><summary><b>Answer, from this run</b></summary>{inside}</details>")
 
 
 def model(policy: Policy) -> dict[str, object]:

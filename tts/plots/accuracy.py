@@ -114,11 +114,11 @@ def _outline(marker: object) -> dict[str, object]:
     return {"marker": marker, "mfc": "none", "mec": GREY, "color": GREY, "ls": "", "ms": 8.5, "mew": 1.2}
 
 
-def _room_for_labels(ax: Axes, ns: Sequence[int], share: float = 0.09) -> None:
-    """Keep the labels at the left edge free of marks: those at the smallest N stand this share of the width away."""
+def _room_for_labels(ax: Axes, ns: Sequence[int]) -> None:
+    """Keep the labels at the left edge free of marks: those at the smallest N stand 9 % of the width away."""
     left, right = np.log2(ax.get_xlim())
     first = np.log2(min(ns))
-    ax.set_xlim(left=2 ** min(left, first - share / (1 - share) * (right - first)))
+    ax.set_xlim(left=2 ** min(left, first - 0.09 / 0.91 * (right - first)))
 
 
 def accuracy_figure(
@@ -133,12 +133,11 @@ def accuracy_figure(
     bands: Sequence[str] | None = None,
     apart: float = 0.0,
     ylim: tuple[float, float] | None = None,
-    columns: int = 2,
 ) -> Figure:
     """A figure of accuracy over N, with a legend above it.
 
     ns: the ticks of N. greedy: as in greedy_lines(). writeup: as in writeup_marks(). looks, bars, bands, apart: as in
-    draw_curves(). ylim: limits of the accuracy in %; None fits them to what is drawn. columns: of the legend.
+    draw_curves(). ylim: limits of the accuracy in %; None fits them to what is drawn.
     paired: differences to weighted Best-of-N on the same problems, drawn in a panel below with their intervals. The
     curves then have no intervals of their own: those of two methods overlap long before their difference is in doubt.
     """
@@ -169,7 +168,7 @@ def accuracy_figure(
         ax.set_ylim(ylim)  # before the lines: their labels keep a distance that depends on it
     if greedy is not None:
         greedy_lines(ax, greedy)
-    _legend(fig, axes.flat, columns, writeup, looks)
+    _legend(fig, axes.flat, 2, writeup, looks)
     return fig
 
 
@@ -228,7 +227,6 @@ def panels(
     ns: Sequence[int],
     *,
     dotted: Mapping[str, pd.DataFrame] | None = None,
-    dotted_are: str = "coverage",
     writeup: Mapping[str, pd.DataFrame] | None = None,
     looks: Looks | None = None,
     bars: Sequence[str] | None = None,
@@ -237,8 +235,7 @@ def panels(
 ) -> Figure:
     """Panels of shares over N, with error bars, all on one scale from 0 to 100 %: title -> points.
 
-    dotted: points that are dotted lines without marks or bars in the panel of that title, dotted_are what the legend
-    calls them. writeup: its numbers, as in
+    dotted: coverage, as dotted lines without marks or bars in the panel of that title. writeup: its numbers, as in
     writeup_marks(), in the panel of that title. bars: methods with error bars, None for all; the others are lines
     alone. Six panels stand in two rows. apart: as in draw_curves().
     """
@@ -268,7 +265,7 @@ def panels(
     fig.supxlabel("generations per problem, N", fontsize=10)
     fig.supylabel(ylabel, fontsize=10)
     numbers = pd.concat(theirs.values()) if theirs else None
-    _legend(fig, axes.flat[: len(parts)], 2 if across <= 2 else 4, numbers, looks, dotted=dotted_are if dotted else "")
+    _legend(fig, axes.flat[: len(parts)], 2 if across <= 2 else 4, numbers, looks, dotted="coverage" if dotted else "")
     return fig
 
 
