@@ -26,6 +26,7 @@ import pandas as pd
 from tts.analysis.choice import best_single, cross_fitted, resampled
 from tts.analysis.intervals import central_interval, mean_interval, resample_counts
 from tts.errors import InputError
+from tts.results.published import GREEDY_SOURCE as GREEDY
 
 MARGIN = 0.02  # two points: the smallest difference that matters
 
@@ -75,7 +76,6 @@ COLUMNS = ["claim", "writeup", "number", "part", "problems", "ours", "low", "hig
 # Where the writeup's numbers come from; it prints few itself.
 REGRADED = "published completions, regraded"
 RERUN = "an independent rerun, read off its chart"
-GREEDY = "arXiv 2502.06703"
 
 
 @dataclass(frozen=True)

@@ -14,34 +14,12 @@ RUNS = {"full run": "full", "replay run": "replay", DEFAULT: ""}  # as the table
 
 # Why a claim is not reproduced, in ten words at most. The README shows a reason only where that is the verdict.
 REASONS: dict[str, str] = {
-    "1a": "",
-    "1b": "",
-    "2a": "",
-    "2b": "",
-    "2c": "",
-    "2d": "",
     "3a": "with any verifier: 3.6 to 8 short (what we learned)",
     "3b": "the verifier: with prm-strong it does (what we learned)",
-    "4a": "",
-    "4b": "",
-    "4c": "",
-    "4d": "",
-    "5": "",
     "6a": "with exact verifier it is, at 16 (what we learned)",
-    "6b": "",
-    "6c": "",
-    "7": "",
-    "8a": "",
     "8b": "right answers there, not picked (08); N ends at 16",
-    "9a": "",
-    "9b": "",
-    "9c": "",
-    "9d": "",
     "9e": "the PRM is ten times as large as the policy",
-    "9f": "",
-    "9g": "",
     "9h": "doubling N in one fifth halves it in two",
-    "9i": "",
 }
 BEYOND = "beyond the writeup"
 
@@ -139,7 +117,7 @@ def by_claim(figures: str | Path) -> str:
         row = deciding.iloc[-1]
         parts = f" ({len(deciding)} of {len(rows)} parts)" if len(rows) > 1 else ""
         link = "/".join(filter(None, (Path(figures).name, RUNS[run], f"{row.figure}.png")))
-        reason = REASONS[claim] if verdict in ("not reproduced", "does not hold") else ""
+        reason = REASONS.get(claim, "") if verdict in ("not reproduced", "does not hold") else ""
         ours = f"{_points(row)}, {row.part} ({run})"
         lines.append((f"[{claim}]({link}) {known.says}", number, ours, verdict + parts, reason))
     head = "ours"
