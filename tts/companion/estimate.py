@@ -154,12 +154,14 @@ def table(parts: Sequence[Part], notebooks: Sequence[str], notes: Sequence[str] 
             rows.append((notebook, why, *[""] * 5))
     rows.append(("all", "", *_numbers(parts)))
     shown = [(name if name != rows[i - 1][0] else "", *rest) for i, (name, *rest) in enumerate(rows)]
-    widths = [max(len(row[column]) for row in shown) for column in range(7)]
-    lines = [
-        "  ".join(text.ljust(width) if i < 2 else text.rjust(width) for i, (text, width) in enumerate(zip(row, widths)))
-        for row in shown
-    ]
-    return "\n".join([*(line.rstrip() for line in lines), *notes])
+    return "\n".join([*in_columns(shown), *notes])
+
+
+def in_columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table as lines: two columns of words and then numbers."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    form = "  ".join(f"{{:{'<' if i < 2 else '>'}{width}}}" for i, width in enumerate(widths))
+    return [form.format(*row).rstrip() for row in rows]
 
 
 def _numbers(parts: Iterable[Part]) -> tuple[str, ...]:

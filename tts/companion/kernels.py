@@ -40,18 +40,12 @@ class NotebookFailedError(RuntimeError):
 @contextmanager
 def environment(root: Path) -> Iterator[None]:
     """What kernels run in: this Python, this repository, no settings of the user. Engines are stopped at the end."""
+    from ipykernel.kernelspec import write_kernel_spec
+
     before = dict(os.environ)
     with tempfile.TemporaryDirectory(prefix="tts-", dir=temporary_directory()) as scratch:
         folder = Path(scratch)
-        kernel = folder / "kernels" / "python3"
-        kernel.mkdir(parents=True)
-        about = {
-            "argv": [sys.executable, "-m", "ipykernel_launcher", "--log-level=CRITICAL", "-f", "{connection_file}"],
-            "display_name": "Python 3 (ipykernel)",
-            "language": "python",
-            "metadata": {"supported_encryption": ["curve"]},
-        }
-        (kernel / "kernel.json").write_text(json.dumps(about))
+        write_kernel_spec(folder / "kernels" / "python3", extra_arguments=["--log-level=CRITICAL"])
         (folder / "matplotlibrc").touch()
         for name in [name for name in os.environ if name.startswith("PYTHON")]:  # PYTHONOPTIMIZE would skip asserts
             del os.environ[name]

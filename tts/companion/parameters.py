@@ -188,6 +188,11 @@ def store_folder(value: str = "store") -> Path:
         raise InputError(f"store: {folder} begins with a home folder that is not known: give the whole path") from None
 
 
+def names_of(text: str) -> list[str]:
+    """The names in a list with commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def widths_of(width: int, others: str) -> list[int]:
     """The beam widths M to choose from: width first, then those in others, such as "2, 8" (or "" for none)."""
     return _once("other_widths", width, _counts("other_widths", others, such_as="2, 8"))
@@ -220,8 +225,8 @@ def prms_of(prm: str, others: str) -> list[str]:
 
 
 def _listed(name: str, text: str) -> list[str]:
-    words = [word.strip() for word in text.split(",")] if text.strip() else []
-    if not all(words):
+    words = names_of(text)
+    if text.strip() and len(words) <= text.count(","):
         raise InputError(f'{name} is "{text}": there is nothing between two commas')
     return words
 

@@ -18,6 +18,7 @@ from tts.companion.parameters import (
     figures_subfolder,
     fits,
     load_profile,
+    names_of,
     nearest,
     store_folder,
     type_name,
@@ -123,7 +124,7 @@ def plan(*, profile: str, only: str = "", changes: Sequence[str] = (), with_apar
     profiled = _current_names(f"profile {profile}", load_profile(profile), names)
     _check_profile(f"profile {profile}", profiled, cells)
     _check_profile("--set", asked, cells)
-    numbers = [number.strip().zfill(2) for number in only.split(",") if number.strip()]
+    numbers = [number.zfill(2) for number in names_of(only)]
     for number in numbers:
         if not any(source.name.startswith(f"{number}_") for source in sources):
             known = ", ".join(source.name[:2] for source in sources)

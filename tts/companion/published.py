@@ -23,7 +23,7 @@ from tts import voting
 from tts.analysis.grading import gold_keys, grade_searches
 from tts.analysis.inputs import sample_rows, search_rows
 from tts.answers import canonical_keys, extract_answer
-from tts.companion.parameters import load_profile, store_folder
+from tts.companion.parameters import load_profile, names_of, store_folder
 from tts.companion.writeup import RECOMPUTED
 from tts.errors import InputError
 from tts.experiment import samples_of, searches_of, seeds_to
@@ -199,7 +199,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--max-tokens", type=int, default=profile["max_tokens"], help="of a solution")
     parser.add_argument("--votes", action="store_true", help="our votes beside theirs instead")
     given = parser.parse_args(argv)
-    names = [name.strip() for name in given.policies.split(",") if name.strip()]
+    names = names_of(given.policies)
     try:
         benchmark = load_problems(given.problems)
         problems = load_problems(given.problems, n=given.n_problems)

@@ -19,13 +19,14 @@ from tts import answers, experiment
 from tts.analysis.cost import size_of
 from tts.analysis.curves import greedy_points, powers_of_four, powers_of_two
 from tts.companion.ledger import Rival
-from tts.companion.machine import names_of, plan_engines
+from tts.companion.machine import plan_engines
 from tts.companion.parameters import (
     MACHINE,
     check_parameters,
     check_ranges,
     figures_folder,
     load_profile,
+    names_of,
     notebooks,
     prms_of,
     store_folder,

@@ -270,7 +270,7 @@ def choose_engine(engine: str) -> tuple[str, str]:
         if has_gpu():
             return "vllm", "vLLM on the GPU"
         return "transformers", "transformers, because the installed vLLM needs a GPU and there is none"
-    if _cpu_flags() & {"avx2", "avx512f"}:
+    if {"avx2", "avx512f"} & set(cpu_says("flags").split()):
         return "vllm", "vLLM on the CPU"
     return "transformers", "transformers, because vLLM needs a CPU with AVX2, and this one lacks it"
 
@@ -290,9 +290,10 @@ def has_gpu(root: str = "/") -> bool:
     return wsl or any(Path(root, "proc/driver/nvidia/gpus").glob("*"))  # the files are made when first used
 
 
-def _cpu_flags() -> set[str]:
+def cpu_says(name: str) -> str:
+    """What Linux says of the first core under this name, such as "flags"; "" where it says nothing."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return set()
-    return next((set(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), set())
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")

@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from tts.analysis.cost import measured
 from tts.errors import EngineError, InputError, check_counts
+from tts.models.engines import PATIENCE
 from tts.policy import Policy, Sampling
 from tts.prm import StepScorer
 from tts.problems import Problem
@@ -39,9 +40,8 @@ USUAL = 64  # problems in flight
 ATTEMPTS = 2  # a problem whose engine call fails is tried once more, then recorded as failed
 GIVE_UP = 3  # so many failed problems with none that succeeded: the engine is broken, not the problem
 STORED_NAMES = {"beam_width": "width"}  # what a setting is called in a key: as when its first searches were stored
-PATIENCE = 1800.0  # seconds without any progress after which what waits counts as failed: a hung request must end
-# Times patience: an engine that watches its own requests (tts.models.engines) gives up first, after patience, and sends
-# them elsewhere if it can, which is progress. So patience is the same here and there.
+# What waits counts as failed after patience seconds without progress, times this: an engine that watches its own
+# requests (tts.models.engines) gives up first, after patience, and sends them elsewhere if it can, which is progress.
 LAST_TO_GIVE_UP = 1.5
 LOOK = 0.2  # seconds between two looks at a lock that another process holds
 

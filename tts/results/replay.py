@@ -38,7 +38,7 @@ TREES = 0.95  # share of groups of M completions that must be the children of on
 
 @dataclass(frozen=True)
 class PublishedPolicy:
-    """A policy of which the completions are known: a name. It samples nothing."""
+    """A policy that is known by its name alone, such as one whose completions were published. It samples nothing."""
 
     name: str
     parameters: float = float("nan")  # by its model card
@@ -70,7 +70,7 @@ class PublishedPolicy:
 
 @dataclass(frozen=True)
 class PublishedScorer:
-    """The verifier whose scores stand beside the completions: a name. It scores nothing."""
+    """A verifier that is known by its name alone, such as one whose scores were published. It scores nothing."""
 
     name: str
     provenance: Mapping[str, str] = field(default_factory=dict)

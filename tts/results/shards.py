@@ -20,7 +20,7 @@ import msgspec
 
 from tts.errors import InputError
 from tts.problems import Problem
-from tts.results.store import Key, Record, Store, Table, settings_hash
+from tts.results.store import Key, Record, Store, Table, settings_hash, whole_lines
 
 FOLDER = "shards"  # of a store: the stores of its shards
 SLURM = "slurm"
@@ -156,12 +156,12 @@ def _settings(file: Path, name: str) -> dict[str, object]:
 
 def _merge_table(table: Table, files: Sequence[Path], found: Merged) -> None:
     known: dict[Key, set[str]] = defaultdict(set)  # what the records of a key say
-    for line in _whole_lines(table.path, []):
+    for line in whole_lines(table.path):
         key, says = _says(line, table.path)
         known[key].add(says)
     for file in files:
         new = []
-        for line in _whole_lines(file, found.torn):
+        for line in whole_lines(file, torn=found.torn):
             key, says = _says(line, file)
             if says in known[key]:
                 found.there += 1
@@ -180,7 +180,7 @@ def _merge_table(table: Table, files: Sequence[Path], found: Merged) -> None:
 def _compare(table: Table, keys: Collection[Key], found: Merged) -> None:
     """Note how the results of each of these keys differ from the first one."""
     results: dict[Key, list[Record]] = defaultdict(list)
-    for line in _whole_lines(table.path, []) if keys else ():
+    for line in whole_lines(table.path) if keys else ():
         key, says = _says(line, table.path)
         if key in keys and says != FAILED:
             results[key].append(msgspec.json.decode(line))
@@ -208,16 +208,6 @@ def _distance(one: object, other: object) -> float:
 def _content(record: Record) -> Record:
     """A record without what it was made by."""
     return {name: value for name, value in record.items() if name != "made_by"}
-
-
-def _whole_lines(file: Path, torn: list[Path]) -> Iterator[bytes]:
-    if file.exists():
-        with file.open("rb") as stream:
-            for line in stream:
-                if line.endswith(b"\n"):
-                    yield line
-                else:
-                    torn.append(file)
 
 
 def _says(line: bytes, file: Path) -> tuple[Key, str]:
