@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tts.errors import EngineError
 from tts.models.checkpoint import Checkpoint
-from tts.models.engines import Engines, Lost, NotStarted
+from tts.models.engines import Engines, Lost, NotStarted, OnEngines
 from tts.models.host import BEAT, PROTOCOL, Outbox, a_start, make_room, read_frame, runtime_directory
 from tts.models.plan import token_bytes
 from tts.models.sampling import ModelPolicy
@@ -44,7 +44,7 @@ def vllm_package() -> tuple[str, bool]:
     return "", False
 
 
-class VllmPolicy(ModelPolicy):
+class VllmPolicy(OnEngines, ModelPolicy):
     """Samples through vLLM: the shared host, which the first sample() starts if none is running, or vLLM's servers."""
 
     engine = "vllm"
@@ -54,16 +54,6 @@ class VllmPolicy(ModelPolicy):
         self._prompts: defaultdict[int, set[tuple[int, ...]]] = defaultdict(set)  # by length
         super().__init__(checkpoint, system_prompt=system_prompt, provenance=engines.provenance)
         self.provenance = engines.provenance  # a server's is complete once it was reached
-
-    @property
-    def progress(self) -> object:
-        """See ModelPolicy.progress."""
-        return self._engines.progress
-
-    @property
-    def room(self) -> int:
-        """Requests that are worth having in flight."""
-        return self._engines.room
 
     def prompt(self, problem: str) -> tuple[int, ...]:
         """See Policy.prompt."""
@@ -89,10 +79,6 @@ class VllmPolicy(ModelPolicy):
         """The prompt that a prefix begins with."""
         heads = ((prefix[:length], known) for length, known in self._prompts.items())
         return next((head for head, known in heads if head in known), prefix)
-
-    async def close(self) -> None:
-        """Close the connections. A host keeps running for other clients and exits when it has none."""
-        await self._engines.close()
 
 
 class VllmClient:
