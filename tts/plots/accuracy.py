@@ -229,15 +229,13 @@ def panels(
     dotted: Mapping[str, pd.DataFrame] | None = None,
     writeup: Mapping[str, pd.DataFrame] | None = None,
     looks: Looks | None = None,
-    bars: Sequence[str] | None = None,
     apart: float = 0.16,
     ylabel: str = "accuracy (%)",
 ) -> Figure:
     """Panels of shares over N, with error bars, all on one scale from 0 to 100 %: title -> points.
 
     dotted: coverage, as dotted lines without marks or bars in the panel of that title. writeup: its numbers, as in
-    writeup_marks(), in the panel of that title. bars: methods with error bars, None for all; the others are lines
-    alone. Six panels stand in two rows. apart: as in draw_curves().
+    writeup_marks(), in the panel of that title. Six panels stand in two rows. apart: as in draw_curves().
     """
     rows = 1 if len(parts) < 5 else 2
     across = -(-len(parts) // rows)
@@ -246,7 +244,7 @@ def panels(
     )
     theirs = {title: numbers[numbers.n.isin(ns)] for title, numbers in (writeup or {}).items()}
     for ax, (title, points) in zip(axes.flat, parts.items()):
-        barred = list(points.method.unique()) if bars is None else _in(points, bars)
+        barred = list(points.method.unique())
         if title in theirs:
             writeup_marks(ax, theirs[title], looks=looks, places=_places(points, barred, apart))
         if apart:
