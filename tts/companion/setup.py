@@ -206,6 +206,23 @@ class Setup:
         if not os.environ.get("TTS_FIGURES"):  # in JupyterLab: of its own runs, run_all.sh writes the page at the end
             saving.gallery(self.folder, notebooks=notebooks())
 
+    def show_trees(self, tables: Mapping[str, pd.DataFrame], name: str, says: str, *, n: int) -> None:
+        """Draw trees of searches with this N, save the figure, and display it with each step under the pointer.
+
+        tables: title -> tts.plots.trees.node_table(). Where a run has no trees, a sentence says why.
+        """
+        from IPython.display import display
+
+        from tts.plots import interactive, trees
+
+        if not tables:
+            print(self.no_trees)
+            return
+        figure = trees.draw(tables)
+        drawn = pd.concat([table.assign(tree=title) for title, table in tables.items()])
+        self.save_figure(figure, name, drawn, says, about=self.ran({self.policy.name: n}, without=["seeds"]))
+        display(interactive.view(tables, figure))
+
     def __repr__(self) -> str:
         """The plain form of _repr_markdown_: without the paths of this machine."""
         return self._repr_markdown_()
