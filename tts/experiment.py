@@ -39,18 +39,19 @@ async def greedy_baselines(
     policies: Sequence[Policy],
     store: Store,
     *,
-    max_tokens: int,
+    sampling: Sampling = Sampling(),
     concurrency: int = 64,
     patience: float = collect.PATIENCE,
 ) -> dict[str, pd.DataFrame]:
-    """Graded greedy solutions of each policy by its name, one row a problem. Closes the policies."""
-    greedy = Sampling(temperature=0.0, max_tokens=max_tokens)
+    """Graded greedy solutions of each policy by its name, one row a problem. Closes the policies.
+
+    Of sampling only max_tokens counts.
+    """
+    how = {"sampling": Sampling(temperature=0.0, max_tokens=sampling.max_tokens)}
+    how |= {"concurrency": concurrency, "patience": patience}
     graded = {}
     for policy in policies:
-        drawn = await collect.sample(
-            problems, policy, store, n=1, sampling=greedy, concurrency=concurrency, patience=patience
-        )
-        graded[policy.name] = grade(drawn, problems)
+        [graded[policy.name]] = await samples_of(problems, policy, None, store, seeds={0: 1}, **how)
         await policy.close()
     return graded
 

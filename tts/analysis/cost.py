@@ -91,9 +91,9 @@ def independent(prompt: int, tokens: Sequence[int], *, policy: Size, prm: Size |
 def searched(prompt: int, search: Search, *, policy: Size, prm: Size, once: bool = True) -> Usage:
     """What a search needs: the prompt once by either model, each step of the tree decoded once and scored once.
 
-    Equal steps after equal steps are scored once, or with once=False as often as they were drawn. Of a lookahead the
-    tokens count, each as if it saw the prompt alone. Lengths are in the policy's tokens, which stand for the PRM's too;
-    its template is left out.
+    Equal steps after equal steps are scored once, or with once=False as often as they were drawn. The tokens of
+    a lookahead count too, each as if it saw the prompt alone. Lengths are in the policy's tokens, which stand for the
+    PRM's too; its template is left out.
     """
     before: dict[tuple[int, ...], int] = {}  # node -> tokens up to its end, the prompt's included
     texts: dict[tuple[int, ...], tuple[str, ...]] = {}

@@ -23,8 +23,8 @@ from tts.results.replay import PublishedPolicy, PublishedScorer
 
 STAND_INS = 20  # problems
 H100 = [Gpu("0", 79 * GIB)]  # what is planned for where there is no GPU: one of 80 GB
-# Of a solution of MATH-500 by a small Llama (the published completions): tokens, steps, and the tokens that RLHFlow's
-# format puts around a step for the verifier.
+# What a small Llama writes for a problem of MATH-500 (the published completions): tokens and steps of a solution; and
+# the tokens that RLHFlow's format puts around a step for the verifier.
 SOLUTION, STEPS, AROUND = 510, 7.5, 11
 # The stated rates, of an H100: decoding reads the weights and all caches once a token at 60 % of its bandwidth, and
 # vLLM takes 5 ms a step of its own; scoring multiplies at 40 % of its speed. The floor multiplies at its full speed.

@@ -2,7 +2,7 @@
 
 1. What is missing: each notebook's collecting calls, listed in COLLECTS, run on a store that only notes what it lacks
    (tts.results.collect.DryStore), so keys and counts are those of the run.
-2. What one solution costs: of each kind of work a little is really done, with the run's own problems, policies and
+2. What one solution costs: a little of each kind of work is really done, with the run's own problems, policies and
    verifiers, by the very functions that would do it; the results are thrown away.
 3. The table: counts times costs.
 """
@@ -37,8 +37,8 @@ from tts.tree import together
 
 ENOUGH = 1.0  # seconds: what took so long was measured well enough
 MOST = 64  # problems at once in a measurement
-SOLUTIONS = 16  # independent ones a problem: so they come from more problems, whose lengths differ most
-MEASURED_N = 16  # searches are measured at the N nearest to it, and cost as much for each of N at any other
+SOLUTIONS = 16  # independent ones a problem, at most: lengths differ most between problems, so more of them count
+MEASURED_N = 16  # searches are measured at the N nearest to it; a solution is taken to cost the same at any N
 
 
 # --- What each notebook collects (a test holds this list and the notebooks together) ------------------------------
@@ -256,7 +256,7 @@ async def missing(jobs: Sequence[Job], *, look: Callable[[Mapping], Setup] = set
 async def measure(lacks: Sequence[Lack]) -> tuple[dict[str, Cost], dict[str, float], list[str]]:
     """The cost of each kind of work; of each table of samples the share of different texts; notes on what was measured.
 
-    In the order of a run; a policy is closed as soon as no other measurement needs it.
+    Measured in the order of a run; a policy is closed as soon as no other measurement needs it.
     """
     costs, shares, notes, texts = {}, {}, [], {}
     by_kind = {kind: [one for one in lacks if one.kind == kind] for kind in dict.fromkeys(one.kind for one in lacks)}

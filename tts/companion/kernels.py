@@ -1,4 +1,4 @@
-"""Notebooks in kernels: each in a process of its own, several side by side, and what they say told apart.
+"""Notebooks in kernels: each in a process of its own, several side by side, each line marked with whose it is.
 
     python -m tts.companion.kernels      executes the one notebook that standard input names (run_one, in main)
 
@@ -171,7 +171,7 @@ async def _relay(reader: asyncio.StreamReader, screen: Screen, mark: str) -> Non
 
 
 class Screen:
-    """Whole lines of several notebooks, each behind its mark; on a terminal, below, what they are writing in one line.
+    """Whole lines of several notebooks, each behind its mark; on a terminal, one line below has what they are writing.
 
     Progress bars rewrite their line with carriage returns: what stands there in the end is the line.
     """

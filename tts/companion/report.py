@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
     os.chdir(root)
     try:
         jobs = plan(profile=options.profile, only=options.only, changes=options.set, with_apart=True)
-        jobs = [job for job in jobs if options.only or not job.apart or not job.destination]  # none that never ran
+        jobs = [job for job in jobs if options.only or not job.apart or not job.destination]  # those that ran
         empty = write(jobs, PAGE)
     except InputError as error:
         print(f"run_all: {error}", file=sys.stderr)

@@ -68,7 +68,7 @@ MATCHED = (
 
 @dataclass(repr=False)
 class Setup:
-    """A notebook's parameters as what they stand for; what a notebook has no parameter for is empty."""
+    """What a notebook's parameters stand for; what it has no parameter for is empty."""
 
     parameters: Mapping[str, object]
     folder: Path  # of its figures
@@ -83,7 +83,8 @@ class Setup:
     prm: StepScorer | None
     other_prms: list[StepScorer]  # compared with prm
     baselines: list[Policy]
-    # Greedy accuracies in [0, 1], by name, of the baselines that are not run: in a replay all, else what does not fit.
+    # Greedy accuracies in [0, 1] of the baselines that are not run, by name: of all in a replay, else of those that do
+    # not fit on this machine.
     published: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -120,8 +121,8 @@ class Setup:
     def rival(self, greedy: Mapping[str, pd.DataFrame], place: int, *, policy: Policy | None = None) -> Rival | None:
         """The baseline at this place of greedy_models (2 plays 8B, 3 plays 70B) and its size against the policy's own.
 
-        Sizes are the weights that multiply a token: of embeddings those that also make logits. None: there is no such
-        baseline.
+        A size counts the weights that multiply a token; embeddings count only where they also make the logits. None if
+        there is no such baseline.
         """
         if place >= len(greedy):
             return None
@@ -164,8 +165,8 @@ class Setup:
     ) -> str:
         """What was run for a figure, in a sentence: the end of its caption. By default all that the notebook runs.
 
-        policies: the names of those that the figure is of, with the largest N of each. problems: how many. others: with
-        other_prms, too. without: what the figure has no part of: "verifier", "reduction", "M" or "seeds" (it is of the
+        policies: the names of those that the figure is of, with the largest N of each. problems: how many. others: name
+        other_prms too. without: what the figure has no part of: "verifier", "reduction", "M" or "seeds" (it is of the
         first one alone).
         """
         given, of = self.parameters, dict(policies) or {self.policy.name: self.ns[-1]}
@@ -282,26 +283,18 @@ class Setup:
     async def greedy(self) -> dict[str, pd.DataFrame]:
         """Graded greedy solutions of the baselines by name, one row a problem.
 
-        Of those that are not run only an accuracy is published: each problem counts as right with that chance, and no
-        more is said.
+        Only an accuracy is known of those that are not run: each problem counts as right with that chance.
         """
-        made = await experiment.greedy_baselines(
-            self.problems,
-            [one for one in self.baselines if one.name not in self.published],
-            self.store,
-            max_tokens=self.sampling.max_tokens,
-            concurrency=self.parameters["concurrency"],
-            patience=self.parameters["patience"],
-        )
+        run = [one for one in self.baselines if one.name not in self.published]
+        made = await experiment.greedy_baselines(self.problems, run, self.store, **self.drawing)
         one = {"problem": [problem.id for problem in self.problems], "tokens": np.nan, "outcome": None}
         made |= {name: pd.DataFrame(one | {"correct": accuracy}) for name, accuracy in self.published.items()}
         return {one.name: made[one.name] for one in self.baselines}
 
     async def samples_of_baselines(self, n: int) -> dict[str, pd.DataFrame]:
-        """n scored samples a problem of each baseline that is no policy of this notebook, by its name; one seed.
+        """n scored samples a problem, of one seed, of each baseline that is no policy of this notebook: by its name.
 
-        Those of which only a greedy accuracy is published are left out: in a replay all, else what does not fit here.
-        Each is closed before the verifier reads its samples.
+        Baselines that are not run are left out. Each is closed before the verifier reads its samples.
         """
         tables = {}
         policies = {one.fingerprint for one in (self.policy, self.second_policy) if one}
@@ -356,7 +349,7 @@ class Setup:
     def published_budgets(
         self, budgets: Sequence[int], seeds: Mapping[int, int], *, policy: Policy | None = None
     ) -> list[int]:
-        """Those of the budgets at which beam search and DVTS of a policy are published for some of the seeds."""
+        """The budgets at which a policy's beam search and DVTS are published for at least one of the seeds."""
         policy, bound = policy or self.policy, [self.bind(strategy) for strategy in (beam_search, dvts)]
         kept = []
         for n in budgets:
@@ -391,7 +384,7 @@ class Setup:
         )
 
     async def by_verifier(self) -> dict[str, Sweep]:
-        """That sweep with each verifier, prm and other_prms, by its name."""
+        """The sweep that is `compared` with each verifier, prm and other_prms, by its name."""
         return {prm.name: await self.sweep(prm=prm, **self.compared) for prm in (self.prm, *self.other_prms)}
 
 
@@ -405,8 +398,8 @@ def set_up(
 ) -> Setup:
     """Check a notebook's variables (its `globals()`), find what they name and use the project's style for figures.
 
-    A profile's settings of the machine (tts.companion.parameters.MACHINE) are among the variables. The functions that
-    open models and problems can be replaced, and gpus named that are not there: to look at a run without its models.
+    A profile's settings of the machine (tts.companion.parameters.MACHINE) are among the variables. To look at a run
+    without its models, replace the functions that open models and problems, and name the gpus to plan for.
     Raises InputError, one line, for what is wrong with them, before a model is loaded.
     """
     warnings.filterwarnings("ignore", "IProgress not found")  # tqdm asks for a widget that no saved notebook could show
@@ -513,7 +506,7 @@ def accuracy_of(model: str, problems: str) -> tuple[Policy, float] | None:
 
 
 def _published(given: Mapping[str, object], problems: Sequence[Problem], names: Sequence[str]) -> dict[str, object]:
-    """The same of a replay: nothing can be sampled, and the baselines have a published accuracy."""
+    """The same for a replay: nothing can be sampled, and the baselines have a published accuracy."""
     if given.get("other_prms"):
         raise InputError(
             f'other_prms is "{given["other_prms"]}": of published completions only one verifier is known, give ""'

@@ -17,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from tts.answers.pool import usable_cores
 from tts.errors import EngineError
 from tts.models.checkpoint import Checkpoint
 from tts.models.engines import Engines, Lost, NotStarted, OnEngines
@@ -204,7 +205,7 @@ class VllmClient:
             # The devices are numbered as nvidia-smi does it, which is not CUDA's own order.
             environment |= {"CUDA_VISIBLE_DEVICES": ",".join(self._devices), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
         if not self._gpu:
-            threads = 1 if self.checkpoint.is_small else len(os.sched_getaffinity(0))
+            threads = 1 if self.checkpoint.is_small else usable_cores()
             environment |= {
                 "OMP_NUM_THREADS": str(threads),
                 "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # binding would compete with other programs for the same cores

@@ -216,7 +216,7 @@ class ReplayStore(Store):
     def has_searches(self, policy: PublishedPolicy, searches: Sequence[Mapping[str, object]]) -> bool:
         """Whether each strategy has a config for one of its searches at least (tts.results.collect.settings_of_search).
 
-        What none of the seeds has is said: strategies are compared, so a budget that one lacks is left out for all.
+        What no seed has is reported: strategies are compared, so a budget that one lacks is left out for all.
         """
         lacking: dict[object, str] = {}
         for settings in searches:

@@ -77,7 +77,7 @@ class Shard:
 class ShardStore(Store):
     """A store of its own for the work on some problems; it also finds what another store has, and never writes there.
 
-    tts.results.collect makes nothing of other problems: it takes what is stored of them for failed.
+    tts.results.collect makes nothing for other problems: what is not stored of them counts as failed.
     """
 
     def __init__(self, folder: str | Path, *, beside: str | Path, problems: Collection[Problem]):
@@ -122,8 +122,8 @@ class Merged:
 def merge(stores: Sequence[Path], into: Path) -> Merged:
     """Copy the records that the store `into` lacks from the others, byte for byte. A second time it copies nothing.
 
-    Of a key with different results all stay in the file, and the first success is the one that is read (Table.read);
-    this and every later merge says so. Raises InputError for a folder that is no store, a damaged line and settings
+    Where a key has different results, all of them stay in the file and the first success is read (Table.read); this
+    and every later merge says so. Raises InputError for a folder that is no store, a damaged line and settings
     that don't fit their folder; what was copied by then stays, and nothing is ever removed.
     """
     target, found = Store(into), Merged()
