@@ -68,7 +68,7 @@ class Job:
 
     @property
     def destination(self) -> str:
-        """The folder of its figures below figures/: "" for the committed run, "full" or "local"."""
+        """The folder of its figures below figures/: "" for the committed run, else full, replay or local."""
         return figures_subfolder(self.parameters)
 
     @property

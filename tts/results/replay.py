@@ -37,24 +37,28 @@ TREES = 0.95  # share of groups of M completions that must be the children of on
 
 
 @dataclass(frozen=True)
-class PublishedPolicy:
-    """A policy that is known by its name alone, such as one whose completions were published. It samples nothing."""
+class _KnownByName:
+    """What a policy and a verifier have of which the name alone is known."""
 
-    name: str
-    parameters: float = float("nan")  # by its model card
-    context = 0
-    prompt_settings: Mapping[str, str] = field(default_factory=dict)
+    name: str  # with a source in brackets, where there is one
     provenance: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def model(self) -> str:
-        """Its name without a source."""
-        return self.name.partition(" (")[0]
-
-    @property
     def fingerprint(self) -> str:
-        """Of the name alone: no weights are known."""
-        return f"published:{self.model}"
+        """Of the name alone, without its source: no weights are known."""
+        return f"published:{self.name.partition(' (')[0]}"
+
+    async def close(self) -> None:
+        """There is nothing to let go of."""
+
+
+@dataclass(frozen=True)
+class PublishedPolicy(_KnownByName):
+    """A policy that is known by its name alone, such as one whose completions were published. It samples nothing."""
+
+    parameters: float = float("nan")  # by its model card
+    context = 0
+    prompt_settings: Mapping[str, str] = field(default_factory=dict)
 
     def prompt(self, problem: str) -> tuple[int, ...]:
         """No tokens: it has no tokenizer."""
@@ -64,34 +68,19 @@ class PublishedPolicy:
         """Raises NotPublishedError, always."""
         raise NotPublishedError(f"replay: {self.name} can't be sampled: only what was published is there")
 
-    async def close(self) -> None:
-        """There is nothing to let go of."""
 
-
-@dataclass(frozen=True)
-class PublishedScorer:
+class PublishedScorer(_KnownByName):
     """A verifier that is known by its name alone, such as one whose scores were published. It scores nothing."""
-
-    name: str
-    provenance: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the name alone."""
-        return f"published:{self.name}"
 
     async def score(self, problem: str, steps: Sequence[str], *, known: Sequence[float] = ()) -> list[float]:
         """Raises NotPublishedError, always."""
         raise NotPublishedError(f"replay: {self.name} can't score: only what was published is there")
 
-    async def close(self) -> None:
-        """There is nothing to let go of."""
-
 
 def published_policy(model: str) -> PublishedPolicy:
     """The policy of this name, such as meta-llama/Llama-3.2-1B-Instruct."""
     name = short_name(model)
-    return PublishedPolicy(name, GREEDY.get(name, (0.0, float("nan")))[1])
+    return PublishedPolicy(name, parameters=GREEDY.get(name, (0.0, float("nan")))[1])
 
 
 def greedy_baseline(model: str) -> tuple[PublishedPolicy, float]:
@@ -100,7 +89,7 @@ def greedy_baseline(model: str) -> tuple[PublishedPolicy, float]:
     if name not in GREEDY:
         raise InputError(f"greedy_models: no greedy accuracy of {name} is known: choose from {', '.join(GREEDY)}")
     accuracy, parameters = GREEDY[name]
-    return PublishedPolicy(f"{name} ({GREEDY_SOURCE})", parameters), accuracy
+    return PublishedPolicy(f"{name} ({GREEDY_SOURCE})", parameters=parameters), accuracy
 
 
 @dataclass(frozen=True)
