@@ -45,7 +45,7 @@ async def greedy_baselines(
 ) -> dict[str, pd.DataFrame]:
     """Graded greedy solutions of each policy by its name, one row a problem. Closes the policies.
 
-    Of sampling only max_tokens counts.
+    Greedy decoding takes only max_tokens from sampling.
     """
     how = {"sampling": Sampling(temperature=0.0, max_tokens=sampling.max_tokens)}
     how |= {"concurrency": concurrency, "patience": patience}

@@ -46,7 +46,7 @@ def edges(ease: np.ndarray, quintile: np.ndarray) -> np.ndarray:
 def expected_misplaced(rate: np.ndarray, samples: int, *, draws: int = 200) -> float:
     """Share of problems that a pass@1 from so many samples puts into another quintile than its true rate (P,) would.
 
-    What so few samples cost: the samples are binomial, and the rates given are taken as the truth.
+    This is the cost of few samples. Samples are binomial, and the rates given are taken as the truth.
     """
     rng = np.random.default_rng(0)
     truth = quintiles(rate)

@@ -32,7 +32,7 @@ MARGIN = 0.02  # two points: the smallest difference that matters
 
 Criterion = Literal["above", "below", "reaches", "flat"]
 Verdict = Literal["reproduced", "not reproduced", "no difference beyond 2 points", "too few problems to judge"]
-# What claims of our own call the first two: there is nothing that they could reproduce.
+# The first two verdicts in the words of our own claims, which have nothing to reproduce.
 OURS: dict[Verdict, str] = {"reproduced": "holds", "not reproduced": "does not hold"}
 ByN = Mapping[int, np.ndarray]
 

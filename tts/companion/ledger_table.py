@@ -93,8 +93,8 @@ def read(folder: str | Path) -> pd.DataFrame:
 def by_claim(figures: str | Path) -> str:
     """The README's table: one row a claim, from figures/full/ where that has the claim, else from figures/.
 
-    Of a claim with several parts it shows the last one that has the claim's verdict (WORST_FIRST), and of how many. A
-    claim of our own has a row only where it was asked.
+    A claim with several parts shows the last part that has the claim's verdict (WORST_FIRST), and says how many parts
+    have it. A claim of our own has a row only where it was asked.
     """
     folders = {name: Path(figures) / RUNS[name] for name in ("full run", DEFAULT)}
     found = {name: read(folder) for name, folder in folders.items()}

@@ -26,7 +26,7 @@ class Places:
     skipped: dict[str, str] = field(default_factory=dict)  # greedy baselines that don't fit: name -> why, in one line
 
     def arguments(self, model: str) -> dict[str, object]:
-        """Of open_policy or open_prm, for the model of this name; none where nothing is planned for it."""
+        """The arguments of open_policy or open_prm for the model of this name; none where nothing is planned for it."""
         if model not in self.of:
             return {}
         found = self.of[model]

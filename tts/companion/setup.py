@@ -229,7 +229,7 @@ class Setup:
         return self._repr_markdown_()
 
     def _repr_markdown_(self) -> str:
-        """What this run takes; above it a banner where the committed sentences are about another run."""
+        """What this run takes, under a banner where the sentences of the notebook are about another run."""
         given = self.parameters
         models = [f"`{self.policy.name}` to N = {self.ns[-1]}"]
         if self.second_policy:

@@ -90,7 +90,7 @@ def tokens(policy: Policy, text: str) -> str:
 def ballots(tables: Mapping[str, pd.DataFrame], reduction: str, *, most: int = 6) -> object:
     """The answers to one problem as votes and verifier see them: label -> graded solutions with their step scores.
 
-    Of each table the `most` answers with the most votes, and those that some rule chose, each in the spelling that is
+    Each table shows its `most` answers with the most votes, and those that some rule chose, in the spelling that is
     read (tts.answers). A solution without an answer has no vote. reduction: of the step scores (tts.reductions).
     """
     parts = []

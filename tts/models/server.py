@@ -181,7 +181,7 @@ class Server:
         raise AssertionError
 
     async def _lost(self, what: str, kind: type[Lost] = Lost) -> Lost:
-        """What to raise for a request that went wrong: of this kind, unless the server says that it is well."""
+        """The error for a request that went wrong: of this kind, or Failed if the server says that it is well."""
         try:
             await self._get("/health")
         except (EngineError, InputError):

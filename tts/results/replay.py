@@ -45,7 +45,7 @@ class _KnownByName:
 
     @property
     def fingerprint(self) -> str:
-        """Of the name alone, without its source: no weights are known."""
+        """The name, without its source, since no weights are known."""
         return f"published:{self.name.partition(' (')[0]}"
 
     async def close(self) -> None:

@@ -54,7 +54,7 @@ class Shard:
             raise InputError(
                 f"--shard {SLURM}: {', '.join(names)} are not all set: this is no task of a job array; give --shard i/N"
             ) from None
-        # Of an array of some of the tasks (sbatch --array=3, to run one again) the N of the others can't be known.
+        # An array of only some tasks (sbatch --array=3, to run one again) does not say how many there were at first.
         if first > 1 or last - first + 1 != count or count == 1:
             raise InputError(
                 f"--shard {SLURM}: the array's {count} tasks from {first} to {last} don't say how many shards there "
