@@ -267,9 +267,7 @@ async def measure(lacks: Sequence[Lack]) -> tuple[dict[str, Cost], dict[str, flo
         costs[lack.kind], note, records = await _measure(gap)
         notes.append(f"  {lack.what}: {note}")
         if lack.kind.startswith("samples/"):
-            texts = pd.DataFrame(
-                [(record["problem"], record["text"]) for record in records], columns=["problem", "text"]
-            )
+            texts = pd.DataFrame(records, columns=["problem", "text"])
             drawn = list(by_problem(texts, texts.text).values())
             for one in by_kind[lack.kind]:
                 n = one.records / len(one.gap.missing)
