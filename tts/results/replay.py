@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 from tts.errors import InputError
@@ -117,15 +117,12 @@ class ReplayStore(Store):
         self.problems = {problem.id: problem for problem in problems}
         self.benchmark = {problem.id: problem for problem in benchmark or problems}
         self.said: dict[str, None] = {}  # what this run goes without, in order
-        self._configs: dict[tuple[str, str], list[Config]] = {}
-        self._whole: dict[Config, bool] = {}  # what was checked
+        self.configs, self._is_whole = cache(self.configs), cache(self._is_whole)  # found and checked once
         self._samples: dict[tuple[str, int], list[Part]] = {}  # (policy's fingerprint, seed) -> as plan_samples() chose
 
     def configs(self, policy: str, method: str) -> list[Config]:
         """The published runs of a policy with a method, by N and seed."""
-        if (policy, method) not in self._configs:
-            self._configs[policy, method] = find_configs(self.source, policy, method)
-        return self._configs[policy, method]
+        return find_configs(self.source, policy, method)
 
     def say(self, what: object) -> None:
         """Tell once what this run goes without."""
@@ -234,18 +231,14 @@ class ReplayStore(Store):
         return PublishedTable(self, parts, settings)
 
     def _is_whole(self, config: Config) -> bool:
-        if config not in self._whole:
-            try:
-                strangers = check(config, self.problems, self.benchmark)
-                self._whole[config] = True
-                if strangers:
-                    self.say(
-                        f"{config}: {strangers} rows are of problems that `problems` does not have; they are left out"
-                    )
-            except NotPublishedError as error:
-                self._whole[config] = False
-                self.say(f"{error}; it is left out")
-        return self._whole[config]
+        try:
+            strangers = check(config, self.problems, self.benchmark)
+        except NotPublishedError as error:
+            self.say(f"{error}; it is left out")
+            return False
+        if strangers:
+            self.say(f"{config}: {strangers} rows are of problems that `problems` does not have; they are left out")
+        return True
 
 
 def _fits(config: Config, settings: Mapping[str, object]) -> bool:
