@@ -384,7 +384,7 @@ class Setup:
         )
 
     async def by_verifier(self) -> dict[str, Sweep]:
-        """The sweep that is `compared` with each verifier, prm and other_prms, by its name."""
+        """sweep() of what is compared with each verifier, prm and other_prms, by the verifier's name."""
         return {prm.name: await self.sweep(prm=prm, **self.compared) for prm in (self.prm, *self.other_prms)}
 
 
