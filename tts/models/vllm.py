@@ -310,7 +310,7 @@ async def connect(spec: dict, environment: dict[str, str]) -> Link:
             started = _start_host(spec, environment, base)
             if started or (not announced and time.monotonic() - began > 1):
                 verb = "starting" if started else "waiting for"
-                _say(f"{verb} vLLM for {spec['name']} (about 15 s, more for large models; log: {log})")
+                _say(f"{verb} vLLM for {spec['name']} ({_start_takes(spec)}; log: {log})")
                 announced = True
             if started:
                 while started.poll() is None and not base.with_suffix(".sock").exists():
@@ -318,6 +318,12 @@ async def connect(spec: dict, environment: dict[str, str]) -> Link:
                 if started.poll() is not None:
                     raise NotStarted(f"vLLM for {spec['name']} did not start ({_reason(base)}): see {log}")
         await asyncio.sleep(0.1)
+
+
+def _start_takes(spec: dict) -> str:
+    """How long a start takes, in words. On a GPU vLLM compiles the model, the first time for longer."""
+    on_gpu = "gpu_memory_utilization" in spec["settings"]
+    return "one to two minutes" if on_gpu else "about 15 s, more for large models"
 
 
 def _say(line: str) -> None:
