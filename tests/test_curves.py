@@ -171,12 +171,25 @@ def test_seeds_are_averaged_within_each_problem_and_each_counts_as_far_as_it_goe
     short = solutions(p1=[("3", 0.5)], p2=[("2", 0.5)])
     for tables in ([long, short, short], [short, long, short]):
         found = mean_vote(tables, PROBLEMS, "weighted", [1, 2, 4])
-        assert np.allclose(found[0], [1 / 3, 1, 1])
+        assert np.allclose(found[0], [4 / 6, 1, 1])  # the seed with four samples counts four times
         assert found[1, 2] == 0.0
-        assert np.allclose(mean_coverage(tables, PROBLEMS, [1, 2, 4]), [[1 / 3, 1, 1], [(1 / 4 + 1 + 1) / 3, 1 / 2, 1]])
+        assert np.allclose(mean_coverage(tables, PROBLEMS, [1, 2, 4]), [[4 / 6, 1, 1], [3 / 6, 1 / 2, 1]])
     # Without ns: all that each seed's search returned, one point each.
     assert np.allclose(mean_vote([long, short, short], PROBLEMS, "majority"), [[1 / 3], [2 / 3]])
     assert np.allclose(mean_coverage([long, short, short], PROBLEMS), [[1 / 3], [1]])
+
+
+def test_seeds_of_other_lengths_weigh_as_their_samples_do():
+    """pass@1 is then the share of right ones among the samples of all seeds, however they are divided."""
+    rng = np.random.default_rng(0)
+    right = rng.random((2, 64)) < [[0.2], [0.7]]
+    drawn = {f"p{i + 1}": [(str(i + 1) if one else "0", 0.5) for one in row] for i, row in enumerate(right)}
+    ends = [0, 40, 44, 64]
+    tables = [
+        solutions(**{name: all_of[a:b] for name, all_of in drawn.items()})
+        for a, b in zip(ends[:-1], ends[1:], strict=True)
+    ]
+    assert np.allclose(mean_coverage(tables, PROBLEMS, [1])[:, 0], right.mean(axis=1))
 
 
 def test_intervals_are_rows_with_the_n_of_each_point():

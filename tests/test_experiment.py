@@ -82,9 +82,9 @@ def test_curves_by_hand(by_hand):
         "best_of_n_weighted": [1.0, 1.0],
     }
     assert np.array_equal(by_hand.curve("vanilla"), by_hand.curves["best_of_n_vanilla"])
-    # At 4 the second seed counts half, and the first as often as its one 1 is among the four.
-    assert by_hand.curve("vanilla")[0, 2] == pytest.approx((4 / 16 + 1) / 2, abs=0.05)
-    assert by_hand.curve("majority")[1, 2] == 0.5
+    # At 4 the first seed counts 16 to 4, and is right as often as its one 1 is among the four.
+    assert by_hand.curve("vanilla")[0, 2] == pytest.approx((16 * 4 / 16 + 4) / 20, abs=0.05)
+    assert by_hand.curve("majority")[1, 2] == pytest.approx(16 / 20)  # right with the first seed alone
 
 
 def test_votes_of_searches_by_hand(by_hand):
@@ -106,7 +106,7 @@ def test_a_vote_is_taken_once(by_hand, monkeypatch):
 def test_coverage_by_hand(by_hand):
     assert by_hand.coverage("beam_search").tolist() == [[0.5, 1.0], [0.5, 1.0]]
     independent = by_hand.coverage()
-    assert np.allclose(independent[0], [(1 / 16 + 1) / 2, (2 / 16 + 1) / 2, (4 / 16 + 1) / 2, 8 / 16, 1.0])
+    assert np.allclose(independent[0], [(1 + 4) / 20, (2 + 4) / 20, (4 + 4) / 20, 8 / 16, 1.0])
     assert np.allclose(independent[1, 3:], [1.0, 1.0])
 
 
@@ -158,7 +158,7 @@ def test_a_sweep_is_the_mean_of_its_seeds_each_as_far_as_it_goes(tmp_path):
     assert sorted(set(both.aside["index"])) == [16, 17, 18]
     one, other = swept(store, n_seeds=1), swept(store, n_seeds=1, seed=6, n_max=4)
     for name in ("majority", "best_of_n_vanilla", "best_of_n_weighted"):
-        assert np.allclose(both.curves[name][:, :3], (one.curves[name][:, :3] + other.curves[name]) / 2)
+        assert np.allclose(both.curves[name][:, :3], (16 * one.curves[name][:, :3] + 4 * other.curves[name]) / 20)
         assert np.allclose(both.curves[name][:, 3:], one.curves[name][:, 3:])
     for name in ("beam_search", "dvts", "dvts_best"):
         assert np.allclose(both.accuracy[name][:, 0], (one.accuracy[name][:, 0] + other.accuracy[name][:, 0]) / 2)

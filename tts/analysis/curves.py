@@ -166,15 +166,20 @@ def _over_seeds(
 ) -> np.ndarray:
     """The mean over seeds at each n; a seed with fewer samples counts as far as it goes.
 
-    Averaged within each problem, so that seeds stay nested in problems: these are what an interval resamples.
+    Of independent samples a seed counts by how many it has: a vote of 4 among 64 is a mean over many draws of 4, a vote
+    of 4 among 4 is one of them. Averaged within each problem, so that seeds stay nested in problems: these are what an
+    interval resamples.
     """
-    curves = []
+    curves, weights = [], []
     for graded in tables:
         most = graded.groupby("problem").size().max()
         curves.append(curve(graded, ns and [n for n in ns if n <= most]))
+        weights.append(most if ns else 1)
     mean = np.empty((len(curves[0]), max(one.shape[1] for one in curves)))
     for point in range(mean.shape[1]):
-        mean[:, point] = np.mean([one[:, point] for one in curves if point < one.shape[1]], axis=0)
+        far = [(one[:, point], weight) for one, weight in zip(curves, weights, strict=True) if point < one.shape[1]]
+        values, of = zip(*far, strict=True)
+        mean[:, point] = np.average(values, axis=0, weights=of)
     return mean
 
 
