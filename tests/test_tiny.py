@@ -12,7 +12,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
-from tts.tiny import DATA, MODELS
+from tts.tiny import DATA, MODELS, prm_training, study
 from tts.tiny.batches import gather
 from tts.tiny.checker import check, content, possible, solved, steps_of
 from tts.tiny.evaluate import auc, prm_table, voted
@@ -23,6 +23,7 @@ from tts.tiny.model import Shape, TinyLlama, rotate
 from tts.tiny.policy_training import policy_examples, policy_loss
 from tts.tiny.prm_training import (
     RIGHT,
+    UNKNOWN,
     WRONG,
     RewardModel,
     corrupt,
@@ -31,6 +32,7 @@ from tts.tiny.prm_training import (
     labelled,
     made_examples,
     prm_loss,
+    rollout_labels,
     score,
 )
 from tts.tiny.problems import LEVELS, SIZES, SPLITS, SUBJECTS, Instance, benchmark, draw, split_of, write
@@ -306,6 +308,65 @@ def test_labels_say_which_token_went_wrong(codec: Codec) -> None:
     ids, targets = labelled(codec, problem, steps)
     assert [v for v in targets["verdict"] if v] == [RIGHT] * len(steps)
     assert WRONG not in targets["prefix"]
+
+
+def test_other_labels_say_nothing_about_a_token_but_that_it_is_part_of_a_step(codec: Codec) -> None:
+    problem = draw("train", 13, 0)
+    steps = problem.solution(Random(0))
+    _, exact = labelled(codec, problem, steps)
+    _, told = labelled(codec, problem, steps, [True] + [False] * (len(steps) - 1))
+    assert [v for v in told["verdict"] if v] == [RIGHT] + [WRONG] * (len(steps) - 1)
+    assert [v == UNKNOWN for v in told["prefix"]] == [v == RIGHT for v in exact["prefix"]]
+    model = RewardModel(grown(TinyLlama(SMALL), layers=1, context=256, seed=0), base=SMALL.layers)
+    of_both = []
+    for targets in (exact, told):
+        batch = {k: torch.tensor([v]) for k, v in (targets | {"tokens": labelled(codec, problem, steps)[0]}).items()}
+        of_both.append(prm_loss(model, codec)(batch)[1])
+    assert of_both[1]["prefix"] == 0 < of_both[0]["prefix"]
+    assert of_both[1]["surprise"] == of_both[0]["surprise"] > 0  # it needs no label
+
+
+@pytest.mark.parametrize("reached", range(6))
+def test_rollouts_find_the_last_step_that_can_be_finished(
+    reached: int, codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A policy that finishes from `reached` steps or fewer, one time in two; a solved solution is not asked about."""
+    problem = next(p for p in (draw("train", 14, i) for i in range(999)) if len(p.solution(Random(0))) > 6)
+    right = problem.solution(Random(0))
+    wrong, asked = [*right[:-1], "So $\\boxed{0}$."], []
+
+    def fake(model: object, prompts: list, **settings: object) -> list:
+        """Every second roll-out is solved where it can be; each has as many tokens as its last step."""
+        texts = [codec.decode(ids) for ids in prompts]
+        asked.extend(texts)
+        done = [sum(step in text for step in right[:-1]) for text in texts]
+        ends = [right[-1] if i % 2 and at <= reached else wrong[-1] for i, at in enumerate(done)]
+        return [(codec.encode(end), True) for end in ends]
+
+    monkeypatch.setattr(prm_training, "sample", fake)
+    labels, spent = rollout_labels(codec, None, [(problem, wrong), (problem, right), (problem, [])], rollouts=2, seed=0)
+    assert labels == [[k < reached for k in range(len(wrong))], [True] * len(right), []]
+    assert spent > 0
+    assert len(asked) <= 2 * 3  # two a probe, and three probes of at most seven places
+
+
+@pytest.mark.slow
+def test_the_studys_models_are_made_once_and_an_interrupted_run_goes_on(tmp_path: Path) -> None:
+    paths = study.own_scorers(tmp_path, tokens=3000)
+    assert list(paths) == ["own-rollouts", "own-exact"]
+    facts = {name: study.facts_of(path) for name, path in paths.items()}
+    assert facts["own-rollouts"]["label_tokens"] > 0 == facts["own-exact"]["label_tokens"]
+    assert facts["own-exact"]["agreement"] == 1 > facts["own-rollouts"]["agreement"] > 0.5
+    assert facts["own-exact"]["solution_tokens"] == facts["own-rollouts"]["solution_tokens"]
+    made = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert study.own_scorers(tmp_path, tokens=3000) == paths
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == made
+    assert not list((tmp_path / "work").iterdir())
+    model, codec = load(paths["own-rollouts"])
+    problem = draw("train", 15, 0)
+    steps = problem.solution(Random(0))
+    [scores] = score(model, codec, [(problem.text, steps)])
+    assert len(scores) == len(steps)
 
 
 # --- figures of the cards ---
