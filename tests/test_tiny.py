@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
-from tts.tiny import DATA, MODELS, prm_training, study
+from tts.errors import ContextExceeded
+from tts.tiny import DATA, MODELS, heads, prm_training
 from tts.tiny.batches import gather
 from tts.tiny.checker import check, content, possible, solved, steps_of
 from tts.tiny.evaluate import auc, prm_table, voted
@@ -350,23 +352,82 @@ def test_rollouts_find_the_last_step_that_can_be_finished(
     assert len(asked) <= 2 * 3  # two a probe, and three probes of at most seven places
 
 
+# --- verifier heads ---
+
+
+def test_what_a_head_reads_by_hand(codec: Codec) -> None:
+    """Of a solution of two steps: the state after each, and likelihoods of the policy's own forward pass."""
+    policy, _ = load(MODELS / "policy-xs")
+    steps = draw("train", 16, 0).solution(Random(0))[:2]
+    text = draw("train", 16, 0).text
+    other = draw("train", 16, 1)  # longer ones in the same batch change nothing
+    read, _ = heads.readings(policy, codec, [(text, steps), (other.text, other.solution(Random(0)))])
+    ids = codec.prompt(text) + codec.encode(f"{steps[0]}\n\n{steps[1]}\n\n")
+    with torch.inference_mode():
+        hidden = policy(torch.tensor([ids]))[0]
+        logs = torch.log_softmax(policy.logits(hidden), dim=-1)
+    first = len(codec.prompt(text))
+    second = first + len(codec.encode(steps[0])) + 1
+    likely = [float(logs[at - 1, ids[at]]) for at in range(first, len(ids) - 1) if at != second - 1]
+    behind = [
+        float(logs[at - 1].max() - logs[at - 1, ids[at]]) for at in range(first, len(ids) - 1) if at != second - 1
+    ]
+    cut = second - 1 - first
+    assert read.shape == (2, policy.shape.width + 7)
+    assert read[:, : policy.shape.width] == pytest.approx(hidden[[second - 1, len(ids) - 1]].numpy(), abs=1e-4)
+    expected = [
+        [sum(likely[:cut]), sum(behind[:cut]), max(behind[:cut])] * 2 + [0],
+        [sum(likely[cut:]), sum(behind[cut:]), max(behind[cut:]), sum(likely), sum(behind), max(behind), 1],
+    ]
+    assert read[:, policy.shape.width :] == pytest.approx(np.array(expected), abs=1e-3)
+
+
+def test_a_head_learns_what_can_be_read() -> None:
+    rng = np.random.default_rng(0)
+    read = [rng.normal(size=(4, 5)).astype(np.float32) for _ in range(200)]
+    labels = [[bool(row[2] > 0) for row in one] for one in read]
+    head, loss = heads.train_head(read, labels, seed=0)
+    assert loss < 0.2
+    assert [score > 0.5 for score in head.scores(np.array([[0, 0, 2, 0, 0], [0, 0, -2, 0, 0]], np.float32))] == [
+        True,
+        False,
+    ]
+    assert head.scores(read[0][:0]) == []
+    assert heads.agreement([[True, False], []], [[True, True], []]) == 0.5
+
+
 @pytest.mark.slow
-def test_the_studys_models_are_made_once_and_an_interrupted_run_goes_on(tmp_path: Path) -> None:
-    paths = study.own_scorers(tmp_path, tokens=3000)
-    assert list(paths) == ["own-rollouts", "own-exact"]
-    facts = {name: study.facts_of(path) for name, path in paths.items()}
+def test_heads_are_trained_once(tmp_path: Path) -> None:
+    found = heads.own_heads(tmp_path, solutions=24)
+    assert list(found) == ["own-rollouts", "own-exact"]
+    facts = {name: known for name, (_, known) in found.items()}
     assert facts["own-rollouts"]["label_tokens"] > 0 == facts["own-exact"]["label_tokens"]
     assert facts["own-exact"]["agreement"] == 1 > facts["own-rollouts"]["agreement"] > 0.5
     assert facts["own-exact"]["solution_tokens"] == facts["own-rollouts"]["solution_tokens"]
     made = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    assert study.own_scorers(tmp_path, tokens=3000) == paths
+    again = heads.own_heads(tmp_path, solutions=24)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == made
-    assert not list((tmp_path / "work").iterdir())
-    model, codec = load(paths["own-rollouts"])
-    problem = draw("train", 15, 0)
-    steps = problem.solution(Random(0))
-    [scores] = score(model, codec, [(problem.text, steps)])
-    assert len(scores) == len(steps)
+    for name, (head, known) in again.items():
+        assert known == facts[name]
+        assert all(torch.equal(a, b) for a, b in zip(head.state_dict().values(), found[name][0].state_dict().values()))
+
+
+def test_a_head_is_a_step_scorer(codec: Codec) -> None:
+    policy, _ = load(MODELS / "policy-xs")
+    problem = draw("train", 17, 0)
+    steps = [step + "\n\n" for step in problem.solution(Random(0))]
+    head = heads.Head(policy.shape.width + 7, seed=1)
+    scorer = heads.HeadScorer("mine", head)
+    whole = asyncio.run(scorer.score(problem.text, steps))
+    assert whole == pytest.approx(head.scores(heads.readings(policy, codec, [(problem.text, steps)])[0]))
+    assert asyncio.run(scorer.score(problem.text, steps, known=[0.5])) == [0.5, *whole[1:]]
+    blank = asyncio.run(scorer.score(problem.text, [steps[0], "\n\n", *steps[1:]]))
+    assert blank == pytest.approx([whole[0], whole[0], *whole[1:]])
+    assert scorer.fingerprint == heads.HeadScorer("other", head).fingerprint
+    assert scorer.fingerprint != heads.HeadScorer("mine", heads.Head(policy.shape.width + 7, seed=2)).fingerprint
+    assert scorer.size.weights > 0
+    with pytest.raises(ContextExceeded):
+        asyncio.run(scorer.score(problem.text, steps * 20))
 
 
 # --- figures of the cards ---

@@ -17,11 +17,6 @@ from .batches import Examples
 Loss = Callable[[dict[str, Tensor]], tuple[Tensor, dict[str, float]]]
 
 
-def tell(line: str) -> None:
-    """Print a line of progress at once."""
-    print(line, flush=True)
-
-
 def scheduled_rate(seen: int, peak: float, warm: int) -> float:
     """Learning rate after `seen` tokens: up in a straight line over `warm` tokens, then constant.
 
@@ -58,8 +53,6 @@ def fit(
     stop_after: int | None = None,  # steps; leaves a checkpoint, as an interruption would
     average: float = 0.998,  # of the weights: what a step keeps of the average so far
     snapshots: int = 0,  # tokens between averaged weights that are kept in folder/N.pt; 0: none
-    half: bool = True,  # bfloat16 where PyTorch thinks that it helps; the smallest models are faster without
-    tell: Callable[[str], object] = tell,  # where lines of progress go
 ) -> dict[str, float]:
     """Train in place and return the last mean losses; goes on from folder/state.pt if that is there.
 
@@ -103,7 +96,7 @@ def fit(
         arrays = {k: v.to(device) for k, v in next(batches).items()}
         for group in optimizer.param_groups:
             group["lr"] = group["pace"] * scheduled_rate(seen, learning_rate, warm)
-        with torch.autocast(device.partition(":")[0], dtype=torch.bfloat16, enabled=half):
+        with torch.autocast(device.partition(":")[0], dtype=torch.bfloat16):
             value, parts = loss(arrays)
         optimizer.zero_grad(set_to_none=True)
         value.backward()
@@ -133,7 +126,7 @@ def fit(
                 file.write(json.dumps(line) + "\n")
             left = seconds / seen * (tokens - seen)
             shown = "  ".join(f"{k} {v:.4f}" for k, v in means.items())
-            tell(f"{seen / tokens:6.1%}  {seen / seconds:,.0f} tokens/s  {left:,.0f} s left  {shown}")
+            print(f"{seen / tokens:6.1%}  {seen / seconds:,.0f} tokens/s  {left:,.0f} s left  {shown}", flush=True)
             if not all(math.isfinite(v) for v in means.values()):
                 raise FloatingPointError(f"the loss is not finite at step {step}: lower the learning rate")
         if time.perf_counter() - saved > checkpoint:
