@@ -368,7 +368,8 @@ def test_what_a_head_reads_by_hand(codec: Codec) -> None:
         logs = torch.log_softmax(policy.logits(hidden), dim=-1)
     first = len(codec.prompt(text))
     second = first + len(codec.encode(steps[0])) + 1
-    likely = [float(logs[at - 1, ids[at]]) for at in range(first, len(ids) - 1) if at != second - 1]
+    places = [at for at in range(first, len(ids) - 1) if at != second - 1]
+    likely = [float(logs[at - 1, ids[at]]) for at in places]
     behind = [
         float(logs[at - 1].max() - logs[at - 1, ids[at]]) for at in range(first, len(ids) - 1) if at != second - 1
     ]

@@ -646,8 +646,8 @@ def claim_9k(rollouts: Mapping[str, ByN], exact: Mapping[str, ByN]) -> Mapping[s
 
 @claim("9l", "below", "20_subjects", "A verifier head trained on one subject knows less about the others", beyond=True)
 def claim_9l(auc: Mapping[str, np.ndarray], subject: Sequence[str], every: np.ndarray) -> Compared:
-    """AUC within problems of the heads of other subjects (their mean for each problem) - of the head of the problem's own
-    subject, all with as many solutions in training; for comparison of one head trained on all subjects - the same
+    """AUC within problems of the heads of other subjects (their mean for each problem) - of the head of the problem's
+    own subject, all with as many solutions in training; for comparison of one head trained on all subjects - the same
 
     auc: trained on -> (P,), NaN where a problem's samples are all right or all wrong; subject of each problem; every:
     the head of all subjects. A problem whose subject has no head is left out.

@@ -132,6 +132,11 @@ def _sampled(codec: Codec, policy: TinyLlama, problems: int, *, seed: int, subje
     return list(sampled_solutions(codec, policy, drawn, each=EACH, seed=seed).values())
 
 
+def base() -> tuple[TinyLlama, Codec]:
+    """The policy that all heads sit on, and its codec."""
+    return load(MODELS / BASE)
+
+
 def agreement(labels: Labels, exact: Labels) -> float:
     """The share of steps with the exact label."""
     pairs = [pair for told, truth in zip(labels, exact, strict=True) for pair in zip(told, truth, strict=True)]
@@ -216,7 +221,7 @@ class HeadScorer:
 
     def __init__(self, name: str, head: Head) -> None:
         self.name, self.head = name, head
-        self.policy, self.codec = load(MODELS / BASE)
+        self.policy, self.codec = base()
         weights = {key: value.tolist() for key, value in head.state_dict().items()}
         self.fingerprint = f"head:{VERSION}:{settings_hash({'base': _weights(), 'head': weights})}"
 
@@ -242,7 +247,7 @@ def _kept(
     recipe = [UNITS, RATE, DECAY, PASSES, BATCH, EACH]
     settings = {"base": _weights(), "version": VERSION, "recipe": recipe, "seed": seed} | about
     path = folder / f"{name.lower().replace(' & ', '-and-').replace(' ', '-')}-{settings_hash(settings)}.pt"
-    policy, codec = load(MODELS / BASE)
+    policy, codec = base()
     if not path.exists():
         print(f"head {name}: sampling, labels and training", file=sys.stderr, flush=True)
         solutions, labels, known = examples(policy, codec)
