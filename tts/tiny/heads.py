@@ -4,7 +4,8 @@ A head says how likely each step of a solution is to be right. It is a layer of 
 anyway when it reads the solution: its last hidden state after the step, and how likely it thought the tokens of the
 step, and of all steps so far. The policy itself stays as it is. Two heads learn from the policy's own solutions:
 `own-rollouts` from labels by roll-out, so from nothing but the policy and the answers, and `own-exact` from exact
-labels of the same solutions. One learns from each subject with exact labels, and `all subjects` from all of them.
+labels of the same solutions. One learns from solutions of each subject with exact labels, and `all subjects` from as
+many of all of them.
 
 A finished head is kept in FOLDER under a name that says what it depends on, so a run that is stopped goes on with the
 next one, and one that finds all of them trains nothing.
@@ -17,7 +18,6 @@ import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from random import Random
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ from . import MODELS
 from .checker import check
 from .hub import load
 from .model import TinyLlama
-from .prm_training import corrupt, rollout_labels, sampled_solutions
+from .prm_training import rollout_labels, sampled_solutions
 from .problems import SUBJECTS, Instance, draw
 from .tokenizer import Codec
 
@@ -104,26 +104,18 @@ def own_heads(folder: Path, *, solutions: int, seed: int = 0) -> dict[str, tuple
 
 
 def subject_heads(folder: Path, *, solutions: int, seed: int = 0) -> dict[str, tuple[Head, dict]]:
-    """One head a subject, and "all subjects" with as many solutions, with exact labels.
-
-    Half of the solutions are the policy's own; half are right ones, most of them with one number changed.
-    """
+    """One head a subject, and "all subjects" with as many of the policy's own solutions, with exact labels."""
     found = {}
     for subject in (*SUBJECTS, None):
 
         def examples(
             policy: TinyLlama, codec: Codec, subject: str | None = subject
         ) -> tuple[list[Solution], Labels, dict]:
-            drawn = _sampled(codec, policy, solutions // EACH // 2, seed=30_000 + seed, subject=subject)
-            for index in range(solutions // 2):
-                rng = Random(seed * 1_000_003 + index)
-                problem = draw("train", 40_000 + seed, index, subject=subject)
-                steps = problem.solution(rng)
-                drawn.append((problem, corrupt(rng, steps) if rng.random() < 0.7 else steps))
+            drawn = _sampled(codec, policy, solutions // EACH, seed=30_000 + seed, subject=subject)
             return drawn, [check(*one) for one in drawn], {}
 
         name = subject or "all subjects"
-        found[name] = _kept(folder, name, examples, seed=seed, about={"solutions": solutions, "subject": subject})
+        found[name] = _kept(folder, name, examples, seed=seed, about={"sampled": solutions, "subject": subject})
     return found
 
 
