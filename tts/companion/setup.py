@@ -380,7 +380,7 @@ def set_up(
     known = load_profile("default") | MACHINE
     given = MACHINE | {name: parameters[name] for name in known if name in parameters}
     counts = "n_max second_n_max n_difficulty probe first_look beam_width depth".split()
-    counts += ["verifier_problems", "lookahead_problems"]
+    counts += ["verifier_problems", "lookahead_problems", "head_solutions"]
     check_counts(**{name: given[name] for name in counts if name in given})
     check_counts(0, **{name: given.get(name, 0) for name in ("lookahead", "concurrency", "max_in_flight")})
     if not given["patience"] > 0:
