@@ -380,6 +380,8 @@ def test_what_a_head_reads_by_hand(codec: Codec) -> None:
         [sum(likely[:cut]), sum(behind[:cut]), max(behind[:cut])] * 2 + [0],
         [sum(likely[cut:]), sum(behind[cut:]), max(behind[cut:]), sum(likely), sum(behind), max(behind), 1],
     ]
+    [whole] = heads.readings_of([(text, "\n\n".join(steps))])
+    assert whole == pytest.approx(read, abs=1e-3)
     assert read[:, policy.shape.width :] == pytest.approx(np.array(expected), abs=1e-3)
 
 

@@ -29,6 +29,7 @@ from ..errors import ContextExceeded
 from ..models.checkpoint import open_checkpoint
 from ..models.scoring import filled, trimmed
 from ..results.store import settings_hash
+from ..tree import split_steps
 from . import MODELS
 from .checker import check
 from .hub import load
@@ -162,6 +163,11 @@ def readings(
         for row, i in enumerate(chosen):
             out[i] = _of_steps(hidden[row].numpy(), likely[row].numpy(), behind[row].numpy(), made[i][1])
     return out
+
+
+def readings_of(solutions: Sequence[tuple[str, str]]) -> list[np.ndarray]:
+    """The same of whole texts: of each (problem, solution)."""
+    return readings(*base(), [(problem, split_steps(text)) for problem, text in solutions])
 
 
 def _written(codec: Codec, problem: str, steps: Sequence[str]) -> tuple[list[int], list[int]]:
