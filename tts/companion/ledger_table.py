@@ -42,7 +42,7 @@ REASONS: dict[str, str] = {
     "9g": "",
     "9h": "doubling N in one fifth halves it in two",
     "9i": "",
-    "9j": "it knows less than the likelihood that it reads",
+    "9j": "it tells less than the likelihood alone does",
     "9k": "",
     "9l": "",
     "9m": "",
