@@ -68,7 +68,7 @@ async def lock_step(
 ) -> list[Search]:
     """A search for each problem, as tts.strategies makes them but with a barrier after each half of a step."""
     trees = plant(problems, strategy, policy, prm, n=n, beam_width=beam_width, depth=depth, sampling=sampling)
-    return await _together(trees, beam_width, depth, score_new_steps, goes_on=False)
+    return await _together(trees, beam_width, depth, Tree.score_all, goes_on=False)
 
 
 def plant(
@@ -92,7 +92,7 @@ async def _together(trees: Sequence[Tree], width: int, depth: int, score: Scorin
     while wanted:
         alive = [(tree, growth) for tree, growth in growths if growth in wanted]
         # 1. All expand, and wait for the last one.
-        drawn = await together(expand(tree, *wanted[growth]) for tree, growth in alive)
+        drawn = await together(tree.expand_all(*wanted[growth]) for tree, growth in alive)
         # 2. All are scored, and wait for the last one.
         scored = await together(score(tree, children) for (tree, _), children in zip(alive, drawn, strict=True))
         # 3. Each chooses what to expand next, or has ended.
@@ -134,27 +134,6 @@ def descend(tree: Tree, number: int, width: int, depth: int) -> Growth:
         if best.finished:
             break
     return [child for child in children if child.finished]
-
-
-async def expand(tree: Tree, parents: Sequence[Branch], count: int) -> list[Branch]:
-    """As Tree.step does: `count` children in all, but for those that were cut."""
-    shares = divide(count, len(parents))
-    children = await together(
-        tree.expand(parent, i) for parent, share in zip(parents, shares, strict=True) for i in range(share)
-    )
-    alive = []
-    for child in children:
-        if child.node.finish == "length" or (not child.finished and len(child.prefix) >= tree.end):
-            child.node.fate = tree.limit
-        else:
-            alive.append(child)
-    return alive
-
-
-async def score_new_steps(tree: Tree, children: Sequence[Branch]) -> list[Branch]:
-    """Score each child's new step, equal ones once; returns the children that were not too long for the scorer."""
-    scored = await together(tree.score(child) for child in children)
-    return [child for child, has_score in zip(children, scored, strict=True) if has_score]
 
 
 async def score_prefixes(tree: Tree, children: Sequence[Branch]) -> list[Branch]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from pathlib import Path
+
+from tts.policy import Sampling
 
 SPECIAL = ("<|pad|>", "<|begin|>", "<|user|>", "<|assistant|>", "<|system|>", "<|end|>")
 TEMPLATE = (
@@ -74,3 +77,34 @@ def save_model(path: Path, *, context: int = 256, seed: int = 0) -> Path:
     )
     model.save_pretrained(path)
     return path
+
+
+def sample_all(policy, requests: list[dict]) -> list:
+    async def run():
+        try:
+            return await asyncio.gather(*(policy.sample(**request) for request in requests))
+        finally:
+            await policy.close()
+
+    return asyncio.run(run())
+
+
+def request(prefix, seed=0, *, stop=None, **settings) -> dict:
+    return {"prefix": prefix, "sampling": Sampling(**{"seed": seed, "max_tokens": 30} | settings), "stop": stop}
+
+
+def mixed(policy, count: int = 80) -> list[dict]:
+    """So many requests, of many lengths, temperatures and stops."""
+    rng = random.Random(1)
+    prompts = [policy.prompt("add " * i + str(i)) for i in range(12)]
+    return [
+        request(
+            rng.choice(prompts),
+            seed,
+            temperature=rng.choice([0.0, 0.7, 1.0]),
+            top_p=rng.choice([1.0, 0.9]),
+            max_tokens=rng.randint(1, 40),
+            stop=rng.choice([None, "\n\n", "\n", "e"]),
+        )
+        for seed in range(count)
+    ]

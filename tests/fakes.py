@@ -99,3 +99,19 @@ def by_last(**scores):
 def by_hash(steps):
     """A score in [0, 1] that depends on all the steps, white space apart; eighths, so that ties happen."""
     return random.Random(" ".join(step.strip() for step in steps)).randrange(9) / 8
+
+
+def by_hand():
+    """A script and a rule. With N = 4, M = 2 beam search keeps b and d; be finishes; then it keeps d g, of which i and
+    j finish and k goes on to l.
+    """
+    script = table(
+        {
+            "": ["a\n\n", "b\n\n", "c\n\n", "d\n\n"],
+            "b\n\n": ["e$", "f\n\n"],
+            "d\n\n": ["g\n\n", "h\n\n"],
+            "d\n\ng\n\n": ["i$", "j$", "k\n\n"],
+            "d\n\ng\n\nk\n\n": ["l$"],
+        }
+    )
+    return script, by_last(a=0.1, b=0.9, c=0.2, d=0.8, e=0.3, f=0.4, g=0.7, h=0.1, i=0.5, j=0.6, k=0.2, l=0.9)

@@ -28,10 +28,24 @@ def page(blocks):
 
 @pytest.mark.engine
 def test_the_page_runs(blocks, page, capsys):
-    code = compile(blocks[1], "your_own_strategy.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-    asyncio.run(eval(code, page))
-    found = re.search(r"after (\d+) of 64 samples", capsys.readouterr().out)
-    assert 1 <= int(found.group(1)) <= 64
+    asyncio.run(eval(in_loop(blocks[1]), page))
+    said = capsys.readouterr().out
+    assert said.strip() in (DOCS / "your_own_strategy.md").read_text(), "the page shows what it prints"
+
+
+def in_loop(block):
+    return compile(block, "your_own_strategy.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+@pytest.mark.engine
+def test_the_strategy_runs_beside_the_others(blocks, page, tmp_path, monkeypatch, capsys):
+    """With the store; the looser bound stops earlier."""
+    monkeypatch.chdir(tmp_path)
+    page["policy"] = page["tts"].open_policy("policy-xs", engine="transformers")
+    asyncio.run(eval(in_loop(blocks[2]), page))
+    assert page["drawn"]["20 %"] < page["drawn"]["5 %"] < 64
+    assert "difference [" in capsys.readouterr().out
+    assert list((tmp_path / "store").rglob("*"))
 
 
 def test_the_citation_is_of_this_version():

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 import torch
 from engine_kernel import interrupt_and_run_again
-from engine_models import save_model
+from engine_models import mixed, request, sample_all, save_model
 from scipy.stats import chisquare
 from transformers import AutoModelForCausalLM
 
 from tts.errors import EngineError, InputError
 from tts.models.open import open_policy
 from tts.models.transformers_policy import TransformersPolicy, _InPacks
-from tts.policy import Completion, Sampling
+from tts.policy import Completion
 
 pytestmark = pytest.mark.engine
 
@@ -37,37 +37,6 @@ def oracle(directory):
 
 def open_(directory, **settings) -> TransformersPolicy:
     return open_policy(str(directory), engine="transformers", **{"dtype": "float64", **settings})
-
-
-def sample_all(policy, requests: list[dict]) -> list[Completion]:
-    async def run():
-        try:
-            return await asyncio.gather(*(policy.sample(**request) for request in requests))
-        finally:
-            await policy.close()
-
-    return asyncio.run(run())
-
-
-def request(prefix, seed=0, *, stop=None, **settings) -> dict:
-    return {"prefix": prefix, "sampling": Sampling(**{"seed": seed, "max_tokens": 30} | settings), "stop": stop}
-
-
-def mixed(policy) -> list[dict]:
-    """Requests of many lengths, temperatures and stops."""
-    rng = random.Random(1)
-    prompts = [policy.prompt("add " * i + str(i)) for i in range(12)]
-    return [
-        request(
-            rng.choice(prompts),
-            seed,
-            temperature=rng.choice([0.0, 0.7, 1.0]),
-            top_p=rng.choice([1.0, 0.9]),
-            max_tokens=rng.randint(1, 40),
-            stop=rng.choice([None, "\n\n", "\n", "e"]),
-        )
-        for seed in range(80)
-    ]
 
 
 def test_same_seed_same_text_in_any_batch_and_order(directory):

@@ -21,13 +21,12 @@ from pathlib import Path
 
 import pytest
 from engine_kernel import interrupt_and_run_again
-from engine_models import save_model
+from engine_models import mixed, request, sample_all, save_model
 from scipy.stats import chi2_contingency
 
 from tts.errors import EngineError, InputError
 from tts.models.host import is_locked, running_hosts, runtime_directory, stop_hosts
 from tts.models.open import open_policy
-from tts.policy import Sampling
 
 pytestmark = [pytest.mark.vllm, pytest.mark.engine, pytest.mark.slow]
 
@@ -51,20 +50,6 @@ def directory(tmp_path_factory):
 
 def open_(directory, engine="vllm"):
     return open_policy(str(directory), engine=engine)
-
-
-def request(prefix, seed=0, *, stop=None, **settings) -> dict:
-    return {"prefix": prefix, "sampling": Sampling(**{"seed": seed, "max_tokens": 30} | settings), "stop": stop}
-
-
-def sample_all(policy, requests):
-    async def run():
-        try:
-            return await asyncio.gather(*(policy.sample(**request) for request in requests))
-        finally:
-            await policy.close()
-
-    return asyncio.run(run())
 
 
 def wait_until(condition) -> None:
@@ -172,27 +157,15 @@ def test_sampled_first_tokens_agree_with_transformers(directory, temperature, to
 
 def test_same_seed_same_text_in_any_batch_and_order(directory):
     policy = open_(directory)
-    rng = random.Random(1)
-    prompts = [policy.prompt("add " * i + str(i)) for i in range(12)]
-    requests = [
-        request(
-            rng.choice(prompts),
-            seed,
-            temperature=rng.choice([0.0, 0.7, 1.0]),
-            top_p=rng.choice([1.0, 0.9]),
-            max_tokens=rng.randint(1, 40),
-            stop=rng.choice([None, "\n\n", "\n", "e"]),
-        )
-        for seed in range(150)
-    ]
+    requests = mixed(policy, 150)
     want = sample_all(policy, requests)
-    order = rng.sample(range(150), 150)
+    order = random.Random(2).sample(range(150), 150)
     got = sample_all(open_(directory), [requests[i] for i in order])
     assert [c.token_ids for c in got] == [want[i].token_ids for i in order]
     assert [c.finish for c in got] == [want[i].finish for i in order]
     alone = [sample_all(policy, [requests[i]])[0] for i in range(5)]
     assert [c.token_ids for c in alone] == [c.token_ids for c in want[:5]]
-    assert len({c.token_ids for c in sample_all(policy, [request(prompts[3], s) for s in range(50)])}) == 50
+    assert len({c.token_ids for c in sample_all(policy, [request(policy.prompt("add 2"), s) for s in range(50)])}) == 50
 
 
 def test_stop_strings_length_context_and_nothing(directory):

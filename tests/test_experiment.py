@@ -267,7 +267,7 @@ def test_searches_of_every_seed_that_goes_so_far(tmp_path):
 
 def test_greedy_baselines_are_one_solution_a_problem(tmp_path):
     greedy = Policy(lambda written, seed: "\\boxed{1}$" if seed is None else "no")
-    found = asyncio.run(greedy_baselines(PROBLEMS, [greedy], Store(tmp_path), max_tokens=60))
+    found = asyncio.run(greedy_baselines(PROBLEMS, [greedy], Store(tmp_path), sampling=Sampling(max_tokens=60)))
     assert found["scripted"].correct.tolist() == [True, False]
     assert greedy.closed
-    assert asyncio.run(greedy_baselines(PROBLEMS, [], Store(tmp_path), max_tokens=60)) == {}
+    assert asyncio.run(greedy_baselines(PROBLEMS, [], Store(tmp_path), sampling=Sampling(max_tokens=60))) == {}

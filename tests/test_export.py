@@ -49,8 +49,7 @@ def stored(tmp_path_factory):
 
 
 def written(folder, store):
-    names = {"policy": "scripted", "policy_fingerprint": "scripted", "prm": "fake", "prm_fingerprint": "scripted"}
-    return export(Store(store), folder, PROBLEMS, source="made/up", **names)
+    return export(Store(store), folder, PROBLEMS, policy(), prm(), source="made/up")
 
 
 def test_round_trip(tmp_path, stored):
@@ -116,9 +115,8 @@ def test_a_tree_of_dvts_has_all_its_last_children(tmp_path, stored):
 
 def test_what_is_not_complete_is_left_out(tmp_path, stored, capsys):
     more = [*PROBLEMS, Problem(id="new", text="Q?", answer="1")]
-    names = {"policy": "scripted", "policy_fingerprint": "scripted", "prm": "fake", "prm_fingerprint": "scripted"}
-    with pytest.raises(InputError, match="has no results of scripted with fake on these problems"):
-        export(Store(stored[0]), tmp_path, more, source="x", **names)
+    with pytest.raises(InputError, match="has no results of scripted with scripted on these problems"):
+        export(Store(stored[0]), tmp_path, more, policy(), prm(), source="x")
     assert capsys.readouterr().err.count("lacks some of these problems or scores: left out") == 10
     assert not list(tmp_path.rglob("*.parquet"))
 

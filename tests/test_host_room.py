@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tts.models import host
+from tts.models import host, vllm
 
 HOLD = """
 import fcntl, sys
@@ -99,3 +99,8 @@ def test_one_starts_at_a_time(tmp_path, monkeypatch):
     for settings in ({"on_gpu": False}, {}):
         asyncio.run(both("0,1", "2", **settings))
         assert steps == ["a begins", "b begins", "a ends", "b ends"], "nothing that the other takes"
+
+
+def test_a_start_says_how_long_it_takes():
+    assert vllm._start_takes(spec("on a GPU", 0.4)) == "one to two minutes"
+    assert vllm._start_takes(spec("on a CPU", 0)).startswith("about 15 s")

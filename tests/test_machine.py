@@ -79,7 +79,7 @@ def test_a_baseline_that_does_not_fit_is_named_with_its_published_number(jobs, c
 @pytest.mark.slow
 def test_the_shortfall_names_the_parameter(jobs):
     with pytest.raises(
-        InputError, match="5.6 GiB are missing: name a smaller model as prm_model, or larger or more GPUs"
+        InputError, match="6.1 GiB are missing: name a smaller model as prm_model, or larger or more GPUs"
     ):
         plan_engines(jobs["llama"]["08_larger_models"].parameters, gpus(1, 16))
     short = jobs["qwen"]["04_beam_search"].parameters | {"prm_model": "Skywork/Skywork-o1-Open-PRM-Qwen-2.5-1.5B"}

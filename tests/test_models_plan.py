@@ -8,6 +8,7 @@ from tts.models.plan import (
     BESIDE,
     GIB,
     LEAST,
+    OUTSIDE,
     TOKENS,
     USABLE,
     Engine,
@@ -178,6 +179,17 @@ def test_24_gb_hold_the_verifier_in_8_bits():
     assert round(short, 1) == 0.4
 
 
+def test_gpus_below_20_gib_keep_free_what_no_share_counts():
+    shares = {gib: place([[ONE]], gpus(1, gib))[ONE].share for gib in (8, 16, 24, 79)}
+    assert shares == {8: 0.781, 16: 0.890, 24: 0.92, 79: 0.92}  # 1 - 1.75 / 8, 1 - 1.75 / 16, and USABLE
+    pair = [ONE, engine("Qwen/Qwen2.5-1.5B-Instruct", "prm_model", is_verifier=True)]
+    found = place([pair], gpus(1, 16))
+    check([pair], found, gpus(1, 16))
+    assert 16 * GIB * (1 - sum(one.share for one in found.values())) >= OUTSIDE
+    given = place([pair], gpus(1, 16), policy_share=0.4)
+    assert 0.488 <= given[pair[1]].share <= 0.490, "what is given counts"
+
+
 def test_eight_gpus_hold_a_pair_each_and_70b_over_four():
     machine, stages = gpus(8, 79), [[ONE, VERIFIER], [THREE, VERIFIER]]
     found = place(stages, machine)
@@ -204,11 +216,11 @@ def test_what_does_not_fit_is_one_line():
     with pytest.raises(InputError) as caught:
         place([[ONE, VERIFIER]], gpus(1, 16))
     assert str(caught.value) == (
-        f"policy_model={L1} and prm_model={PRM} do not fit on the GPU of 16.0 GiB, 1.3 GiB are missing: "
+        f"policy_model={L1} and prm_model={PRM} do not fit on the GPU of 16.0 GiB, 1.8 GiB are missing: "
         "name a smaller model as prm_model, or larger or more GPUs as gpus"
     )
-    missing = (weight_bytes(ONE.config) + weight_bytes(VERIFIER.config, "fp8")) / GIB + 4 + 8 * 160 / 1024 - 0.92 * 16
-    assert f"{missing:.1f}" == "1.3"
+    missing = (weight_bytes(ONE.config) + weight_bytes(VERIFIER.config, "fp8")) / GIB + 4 + 8 * 160 / 1024 - (16 - 1.75)
+    assert f"{missing:.1f}" == "1.8"
     with pytest.raises(
         InputError, match=r"greedy_models=.*70B-Instruct does not fit .* 63.2 GiB .*: set quantization=fp8$"
     ):

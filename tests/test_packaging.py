@@ -63,7 +63,6 @@ def test_machines_differ_only_where_they_must():
 
 # Declared, though no code of ours imports it, and why.
 NOT_IMPORTED = {
-    "ipykernel": "the notebooks' kernels, started as a module",
     "jinja2": "transformers renders chat templates with it",
     "jupyterlab": "to read and change the notebooks",
     "pytest-xdist": "run_all.sh test runs in two processes",

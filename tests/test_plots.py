@@ -226,16 +226,13 @@ def test_the_legend_says_what_is_known_of_the_writeup():
     assert entries(fig)[1:] == ["the writeup's greedy baselines"]
 
 
-def test_panels_have_bars_where_they_are_asked_for():
+def test_panels_have_bars_and_no_bands():
     points = rows_of(["majority", "dvts"])
-    fig = panels({"all": points}, [2, 4])
-    assert len(fig.axes[0].containers) == 2
-    fig = panels(
-        {"some": points}, [2, 4], bars=["dvts"], dotted={"some": rows_of(["majority"])}, writeup={"some": NUMBERS}
-    )
+    fig = panels({"some": points}, [2, 4], dotted={"some": rows_of(["majority"])}, writeup={"some": NUMBERS})
     [ax] = fig.axes
-    assert (len(ax.containers), len(ax.collections)) == (1, 1), "no bands: the bars of one method alone"
-    assert [line.get_linestyle() for line in ax.lines if line.get_color() == STRATEGIES["majority"].color] == ["-", ":"]
+    assert (len(ax.containers), len(ax.collections)) == (2, 2), "the bars of two methods, and nothing else"
+    lines = [line.get_linestyle() for line in ax.lines if line.get_color() == STRATEGIES["majority"].color]
+    assert [dash for dash in lines if dash != "None"] == ["-", ":"], "None: the caps of the bars"
     assert entries(fig) == ["majority voting", "DVTS", "coverage", "the writeup's models, same marks"]
     assert fig.legends[0].legend_handles[2].get_linestyle() == ":"
 

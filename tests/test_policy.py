@@ -308,7 +308,7 @@ def test_automatic_engine(monkeypatch, packages, gpu, flags, chosen, why):
 
     monkeypatch.setattr(importlib.metadata, "version", version)
     monkeypatch.setattr(tts.models.open, "has_gpu", lambda: gpu)
-    monkeypatch.setattr(tts.models.open, "_cpu_flags", lambda: set(flags.split()))
+    monkeypatch.setattr(tts.models.open, "cpu_says", lambda name: flags)
     assert choose_engine("auto")[0] == chosen
     assert why in choose_engine("auto")[1]
     if not packages:

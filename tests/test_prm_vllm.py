@@ -13,6 +13,7 @@ from test_prm import SOLUTIONS, TOLERANCE, scored, step_by_step
 from tts.errors import ContextExceeded, InputError
 from tts.models.formats import TokenHead
 from tts.models.open import open_prm
+from tts.models.scoring import common
 
 pytestmark = [pytest.mark.vllm, pytest.mark.engine, pytest.mark.slow]
 FORMATS = ("rlhflow", "math-shepherd")
@@ -108,7 +109,7 @@ def test_whole_solutions_are_read_once_with_a_small_cache_and_256_in_flight(both
     least, beginnings = 0, set()
     for problem, one in solutions:
         layout = prm.format.layout(problem, [step.strip() for step in one])
-        shared = prm._shared_tokens(problem, layout) if problem in beginnings else 0
+        shared = common(prm._beginning(problem), layout.ids) if problem in beginnings else 0
         beginnings.add(problem)
         for before, position in zip((shared, *(p + 1 for p in layout.positions)), layout.positions, strict=False):
             least += position + 1 - before // BLOCK * BLOCK

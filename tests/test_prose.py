@@ -65,8 +65,9 @@ def below_greedy():
 
 def below_one_in_m():
     table = points("08_collapse")
-    share = at(table[table.kind == "first steps"], "beam_search", "value")
-    return bool((share <= 1 / 4 + 1e-9).all()) and bool((share[share.index > 4] < 1 / 4).all())
+    share, drawn = (at(table[table.kind == "first steps"], name, "value") for name in ("beam_search", "majority"))
+    at_random = [1 / 4, drawn[4] * 4 / 16, drawn[16] * 16 / 64]  # N / M independent first steps, as a share of N
+    return [round(100 * one) for one in at_random] == [25, 21, 14] and bool((share[[16, 64]] < at_random[1:]).all())
 
 
 def ahead_of_both_votes():
@@ -136,6 +137,51 @@ def where_the_headline_ends():
     next_larger = table[table.label.fillna("").str.startswith("policy-s")].accuracy.iloc[0]
     [first], [second] = verdicts("08", "8a"), verdicts("08", "8b")
     return reached > next_larger and first == "too few problems to judge" and second == "not reproduced"
+
+
+def full_run_tells_beam_search():
+    """The sentence is about figures/full, whose run has more problems."""
+    table = points("full/08_beam_search")
+    gain = at(table[table.panel == "difference"], "beam_search")
+    return [round(100 * gain[n], 1) for n in (4, 64)] == [3.5, -2.8]
+
+
+def full_run_tells_dvts():
+    rows = pd.read_csv(ROOT / "figures" / "full" / "claims-06.csv", dtype={"claim": str})
+    [row] = rows[rows.claim == "6b"].itertuples()
+    return row.low > 0 and f"{100 * row.ours:.1f}" == "2.5"
+
+
+def most_steps_are_often_right():
+    steps = points("08_step_success").steps
+    return [round(100 * steps.iloc[i] / steps.sum()) for i in (-1, 0)] == [55, 4]
+
+
+def weaker_verifiers_cover_less():
+    table = points("08_verifiers")
+    found = {of: rows[rows.n == 16].set_index(["verifier", "method"]).accuracy for of, rows in table.groupby("of")}
+    covers = [found["coverage"][name, "beam_search"] for name in ("exact", "prm-strong", "prm", "prm-weak")]
+    exact = [found["coverage"]["exact", name] - found["accuracy"]["exact", name] for name in ("beam_search", "dvts")]
+    return [round(100 * one) for one in covers] == [77, 60, 52, 41] and max(exact) < 0.03
+
+
+def trees_by_quintile():
+    table = points("11_difficulty").dropna(subset=["quintile"])
+    wide = (100 * table[table.n == 64].pivot(index="quintile", columns="method", values="accuracy")).round()
+    return wide.dvts.tolist() == [97, 72, 52, 25, 5] and wide.beam_search.tolist() == [93, 62, 47, 28, 10]
+
+
+def of_the_second_policy():
+    table = points("13_second_policy")
+    best = at(table[table.panel == "accuracy"], "compute_optimal")
+    rival = table[table.method == "greedy policy-l"].accuracy.item()
+    return round(100 * (best[16] - rival)) == -6 and round(100 * (best[16] - best[4])) == 9
+
+
+def greedy_against_the_real_models():
+    table = points("13_second_policy").set_index("method").accuracy
+    ours = [100 * table[f"greedy {name}"] for name in ("policy-xs", "policy-m")]
+    return [round(a - b) for a, b in zip(ours, (26.0, 49.8), strict=True)] == [9, 5]
 
 
 def searches_gain_most():
@@ -227,15 +273,27 @@ STATEMENTS = [
     ("01", "One sample is right much less often than greedy decoding: 25 % against 35 %.", below_greedy),
     ("03", "ahead of the plain vote at every N from 2 on, and ahead of vanilla from 4 on", ahead_of_both_votes),
     ("03", "at the largest N it is below the plain vote", vanilla_rises_and_falls),
-    ("04", "a share of 1 / M of N, by design; what is missing below that share", below_one_in_m),
+    ("04", "have 25, 21 and 14 % of N different ones at N = 4, 16 and 64", below_one_in_m),
     ("04", "beam search can't be told from weighted Best-of-N at any N", not_told_from_best_of_n),
+    ("04", "it is 3.5 points ahead at N = 4 and 2.8 behind at 64", full_run_tells_beam_search),
+    (
+        "04",
+        "half of the steps (55 %) the policy is right nine times in ten or more, and at 4 %",
+        most_steps_are_often_right,
+    ),
+    ("04", "the less beam search covers at N = 16: 77, 60, 52 and 41 %", weaker_verifiers_cover_less),
+    ("04", "it is at 55.0 %, 5 points above the real one", greedy_against_the_real_models),
     ("05", "in quintile 4 above all, and behind in the two easiest quintiles", ahead_on_hard_behind_on_easy),
     ("06", "At no N can beam search and DVTS be told apart", searches_not_told_apart),
     ("06", "In coverage DVTS is ahead of beam search from N = 16 on.", dvts_covers_more),
     ("06", "plain majority voting is ahead of every method that uses the verifier", vote_ahead_up_to_its_cost),
     ("06", "there is a greedy point that is better and cheaper", greedy_better_and_cheaper),
+    ("06", "in the [full run](../figures/full/README.md) DVTS is 2.5 points ahead at N = 64", full_run_tells_dvts),
+    ("06", "DVTS is at 97, 72 and 52 % in quintiles 1 to 3, where beam search is at 93, 62 and 47", trees_by_quintile),
     ("07", "a few points above the best single method at each N, and more than half", choice_gains_and_keeps_half),
     ("08", "it can't be told at the largest N, and `policy-s` stays below `policy-l`", where_the_headline_ends),
+    ("08", "compute-optimal 6 below. Its last step of N still gained 9 points", of_the_second_policy),
+    ("08", "9 points above it, and on these 500 problems `policy-m` is 5 above 8B", greedy_against_the_real_models),
     ("09", "the worst of the three with `prm-weak` and the best with `exact`", searches_gain_most),
     ("09", "Beam search loses most of it on the way, and Best-of-N all of it in the vote.", lost_where),
     ("09", "a search costs a little less than Best-of-N at the same N", search_is_cheaper_than_best_of_n),
@@ -330,3 +388,24 @@ def test_what_we_learned_of_difficulty():
     gain = (100 * (wide.beam_search - wide.best_of_n_weighted)).round().astype(int)
     assert "beam search loses 10 and 18 points to Best-of-N, on the two hardest it gains 9 and 8" in learnt()
     assert gain.tolist()[:2] + gain.tolist()[3:] == [-10, -18, 9, 8]
+
+
+def test_what_we_learned_of_the_smallest_budget():
+    table = points("full/10_all_methods")
+    for method, words in (
+        ("beam_search", "search by {0:.1f} points [{1:.1f}, {2:.1f}]"),
+        ("dvts", "DVTS by {0:.1f} [{1:.1f}, {2:.1f}]"),
+    ):
+        [row] = table[(table.panel == "difference") & (table.method == method) & (table.n == 4)].itertuples()
+        assert words.format(100 * row.accuracy, 100 * row.low, 100 * row.high) in learnt()
+
+
+def test_a_larger_policy_is_the_better_buy_with_the_verifier_taken_as_free():
+    """The cost of N plain votes is what a method would cost without its verifier's work."""
+    assert "with its work taken as free, each point would still lie below a cheaper greedy one" in learnt()
+    table = points("full/10_cost")
+    free = at(table, "majority", "flops")
+    greedy = table[table.method.str.startswith("greedy")]
+    for row in table[table.n.notna()].itertuples():
+        if row.n >= 2:  # one sample costs less than any greedy solution but the policy's own
+            assert row.accuracy < greedy[greedy.flops <= free[row.n]].accuracy.max(), (row.method, row.n)

@@ -29,8 +29,8 @@ def published(folder):
         policy, prm = open_policy(name, engine="transformers"), open_prm("prm", engine="transformers")
         drawing = {"n_difficulty": 4, "sampling": Sampling(max_tokens=256)}
         asyncio.run(sweep(problems, policy, prm, store, seeds={0: n}, **drawing))
-        names = {"policy": PLAYS[name], "policy_fingerprint": policy.fingerprint, "prm_fingerprint": prm.fingerprint}
-        for path in export(store, made, problems, source="tiny/test", prm="prm", **names):
+        policy.name = PLAYS[name]
+        for path in export(store, made, problems, policy, prm, source="tiny/test"):
             table = pyarrow.parquet.read_table(path).drop_columns(["finished"])  # which theirs do not have
             pyarrow.parquet.write_table(table, path)
             other = path.parents[1] / path.parent.name.replace("seed-0", "seed-1") / path.name

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import signal
 import sys
 import time
@@ -12,7 +13,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from processes import started
-from toys import PARAMETERS, files, make_notebook, make_repository, run
+from toys import PARAMETERS, ROOT, files, make_notebook, make_repository, run
 
 from tts.companion import forecast
 from tts.companion.forecast import Forecast, in_words, side_by_side
@@ -494,6 +495,22 @@ def test_a_notebook_apart_runs_only_where_it_is_named(repository, monkeypatch):
     assert names(changes=["replay=somebody"]) == ["01_one", "02_three"]
     with pytest.raises(InputError, match="--only 09: notebook 09 needs what no published completion has: leave it out"):
         names(only="09", changes=["replay=somebody"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("n_max=-1", "n_max is -1: it must be a whole number, 1 or more"),
+        ("temperature=-2", "temperature is -2: it must be 0"),
+        ("reduction=best", "reduction is 'best': choose one of last, min, prod, mean"),
+        ("patience=0", "patience is 0: give the seconds"),
+        ("first_look=4", "--set first_look: only notebook 09 has it, which runs with --only 09"),
+    ],
+)
+def test_a_value_out_of_range_is_refused_before_a_kernel_starts(change, message, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(InputError, match=f"^{re.escape(message)}"):
+        plan(profile="default", changes=[change])
 
 
 @pytest.mark.kernel

@@ -227,6 +227,31 @@ def test_a_caption_is_of_the_policies_problems_and_verifiers_of_its_figure():
     assert verifiers == of_five + about
 
 
+def test_a_strategy_is_bound_to_those_settings_that_it_takes():
+    async def mine(problem, policy, prm, *, n, sampling, depth=3):
+        return depth
+
+    bound = opened(n_problems=10, depth=7).bind(mine)
+    assert bound.keywords == {"depth": 7}, "beam_width is none of its settings"
+
+
+def test_a_caption_has_how_it_was_drawn_where_that_differs():
+    setup = opened(n_problems=10, temperature=0.5, seed=7)
+    assert setup.ran(without=["verifier", "M"]).endswith("N to 64, seed = 7, temperature = 0.5.")
+
+
+def test_a_figure_saved_in_jupyterlab_is_on_the_page_of_its_folder(tmp_path, monkeypatch):
+    monkeypatch.delenv("TTS_FIGURES")
+    monkeypatch.setattr("tts.companion.setup.figures_folder", lambda given: tmp_path / "local")
+    points = pd.DataFrame({"n": [1, 2], "accuracy": [0.2, 0.3]})
+    fig, ax = plt.subplots()
+    ax.plot(points.n, points.accuracy)
+    opened(n_problems=10).save_figure(fig, "05_majority_voting", points, "A line.")
+    page = (tmp_path / "local" / "README.md").read_text()
+    assert "## 05_majority_voting" in page
+    assert "01_majority_voting.ipynb" in page
+
+
 def test_the_seeds_of_a_caption_are_those_of_the_first_policy():
     setup = opened(n_problems=10, n_seeds=2, seeds_n_max=16)
     assert "seeds" not in setup.ran({"policy-s": 16})

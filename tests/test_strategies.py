@@ -7,7 +7,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from fakes import PROBLEM, ScriptedPolicy, ScriptedScorer, by_hash, by_last, dice, table, with_sampling
+from fakes import PROBLEM, ScriptedPolicy, ScriptedScorer, by_hand, by_hash, by_last, dice, table, with_sampling
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -42,17 +42,7 @@ def fates(search):
 
 def test_beam_search_by_hand():
     """N = 4, M = 2: of the first steps b and d are kept; be finishes; then 3 children of the better of bf and dg."""
-    script = table(
-        {
-            "": ["a\n\n", "b\n\n", "c\n\n", "d\n\n"],
-            "b\n\n": ["e$", "f\n\n"],
-            "d\n\n": ["g\n\n", "h\n\n"],
-            "d\n\ng\n\n": ["i$", "j$", "k\n\n"],
-            "d\n\ng\n\nk\n\n": ["l$"],
-        }
-    )
-    scores = by_last(a=0.1, b=0.9, c=0.2, d=0.8, e=0.3, f=0.4, g=0.7, h=0.1, i=0.5, j=0.6, k=0.2, l=0.9)
-    search, policy, prm = run(beam_search, script, scores, n=4, beam_width=2)
+    search, policy, prm = run(beam_search, *by_hand(), n=4, beam_width=2)
     assert texts(search) == ["b\n\ne", "d\n\ng\n\ni", "d\n\ng\n\nj", "d\n\ng\n\nk\n\nl"]
     assert search.ended == ["finished"]
     assert [solution.scores for solution in search.solutions] == [

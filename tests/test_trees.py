@@ -2,6 +2,7 @@
 
 import asyncio
 
+import fakes
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -21,18 +22,7 @@ def run(strategy, script, rule=by_hash, **settings):
 
 @pytest.fixture
 def by_hand():
-    """N = 4, M = 2: b and d are kept; be finishes; then d g is kept, of which i, j finish and k goes on to l."""
-    script = table(
-        {
-            "": ["a\n\n", "b\n\n", "c\n\n", "d\n\n"],
-            "b\n\n": ["e$", "f\n\n"],
-            "d\n\n": ["g\n\n", "h\n\n"],
-            "d\n\ng\n\n": ["i$", "j$", "k\n\n"],
-            "d\n\ng\n\nk\n\n": ["l$"],
-        }
-    )
-    scores = by_last(a=0.1, b=0.9, c=0.2, d=0.8, e=0.3, f=0.4, g=0.7, h=0.1, i=0.5, j=0.6, k=0.2, l=0.9)
-    return run(beam_search, script, scores, n=4, beam_width=2)
+    return run(beam_search, *fakes.by_hand(), n=4, beam_width=2)
 
 
 def test_node_table_by_hand(by_hand):

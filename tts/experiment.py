@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 
 import numpy as np
 import pandas as pd
@@ -39,18 +39,19 @@ async def greedy_baselines(
     policies: Sequence[Policy],
     store: Store,
     *,
-    max_tokens: int,
+    sampling: Sampling = Sampling(),
     concurrency: int = 64,
     patience: float = collect.PATIENCE,
 ) -> dict[str, pd.DataFrame]:
-    """Graded greedy solutions of each policy by its name, one row a problem. Closes the policies."""
-    greedy = Sampling(temperature=0.0, max_tokens=max_tokens)
+    """Graded greedy solutions of each policy by its name, one row a problem. Closes the policies.
+
+    Greedy decoding takes only max_tokens from sampling.
+    """
+    how = {"sampling": Sampling(temperature=0.0, max_tokens=sampling.max_tokens)}
+    how |= {"concurrency": concurrency, "patience": patience}
     graded = {}
     for policy in policies:
-        drawn = await collect.sample(
-            problems, policy, store, n=1, sampling=greedy, concurrency=concurrency, patience=patience
-        )
-        graded[policy.name] = grade(drawn, problems)
+        [graded[policy.name]] = await samples_of(problems, policy, None, store, seeds={0: 1}, **how)
         await policy.close()
     return graded
 
@@ -127,8 +128,9 @@ class Sweep:
     searches: dict[str, dict[int, list[Search | None]]]  # strategy -> N -> the first seed's, one a problem; trees
     search_n_max: int = 0  # the searches go to this N; 0: as far as the samples
     without: Collection[int] = ()  # budgets that the searches leave out
-    _curves: dict[Rule, np.ndarray] = field(default_factory=dict, repr=False)  # what curve() has computed
-    _votes: dict[tuple[str, Rule], np.ndarray] = field(default_factory=dict, repr=False)  # and vote()
+
+    def __post_init__(self):
+        self.curve, self._vote = cache(self.curve), cache(self._vote)
 
     @cached_property
     def ns(self) -> list[int]:
@@ -143,17 +145,15 @@ class Sweep:
 
     def curve(self, rule: Rule) -> np.ndarray:
         """Accuracy of a vote among n independent samples: (P, len(ns)) in [0, 1]."""
-        if rule not in self._curves:
-            self._curves[rule] = mean_vote(self.samples, self.problems, rule, self.ns, reduction=self.reduction)
-        return self._curves[rule]
+        return mean_vote(self.samples, self.problems, rule, self.ns, reduction=self.reduction)
 
     def vote(self, method: str, rule: Rule = "weighted") -> np.ndarray:
         """Accuracy of a vote among the solutions that a search returned: (P, len(budgets)) in [0, 1]."""
-        if (method, rule) not in self._votes:
-            tables = self.solutions[method].values()
-            votes = [mean_vote(one, self.problems, rule, reduction=self.reduction) for one in tables]
-            self._votes[method, rule] = np.hstack(votes)
-        return self._votes[method, rule]
+        return self._vote(method, rule)
+
+    def _vote(self, method: str, rule: Rule) -> np.ndarray:
+        tables = self.solutions[method].values()
+        return np.hstack([mean_vote(one, self.problems, rule, reduction=self.reduction) for one in tables])
 
     def coverage(self, method: str = "") -> np.ndarray:
         """The chance that any returned solution is right: (P, len(budgets)); of n independent samples (P, len(ns))."""

@@ -131,17 +131,17 @@ class Tree:
         return Branch((number,), self.prompt)
 
     async def step(self, parents: Sequence[Branch], count: int) -> list[Branch]:
-        """Expand parents, best first, to count children in all and score each one's new step.
+        """Expand parents, best first, to count children in all, and score each one's new step; without what was cut."""
+        return await self.score_all(await self.expand_all(parents, count))
 
-        The children are spread evenly, the first parents get one more. Those that were cut are neither scored nor
-        returned, nor are unfinished copies of a sibling if they are to be dropped.
+    async def expand_all(self, parents: Sequence[Branch], count: int) -> list[Branch]:
+        """The children, spread evenly, the first parents get one more; without those that were cut, and without
+        unfinished copies of a sibling if they are to be dropped.
         """
-        # 1. Expand.
         shares = divide(count, len(parents))
         children = await together(
             self.expand(parent, i) for parent, share in zip(parents, shares, strict=True) for i in range(share)
         )
-        # 2. Leave out what no solution can come from.
         drawn, alive = set(), []
         for child in children:
             copy = (child.path[:-1], child.node.text, child.node.finish)
@@ -154,9 +154,12 @@ class Tree:
                 child.node.fate = "duplicate"
             else:
                 alive.append(child)
-        # 3. Score. What is longer than the scorer's context ends like what is longer than the policy's.
-        scored = await together(self.score(child) for child in alive)
-        return [child for child, has_score in zip(alive, scored, strict=True) if has_score]
+        return alive
+
+    async def score_all(self, children: Sequence[Branch]) -> list[Branch]:
+        """Score each child's new step; returns those that are not too long for the scorer."""
+        scored = await together(self.score(child) for child in children)
+        return [child for child, has_score in zip(children, scored, strict=True) if has_score]
 
     async def expand(self, parent: Branch, i: int) -> Branch:
         """Child i of a parent: one more step, continued from the parent's tokens, with a seed of its own."""

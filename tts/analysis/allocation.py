@@ -8,12 +8,11 @@ problem may be in several quintiles: accuracy and cost are arrays (P, 5, candida
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import product
 
 import numpy as np
 
-from tts.analysis.choice import folds
+from tts.analysis.choice import halves
 from tts.compute_optimal import QUINTILES
 
 
@@ -55,7 +54,7 @@ def cross_fitted(
     not exactly it. Without a bound (np.inf) each quintile has its best candidate, as in the compute-optimal choice.
     """
     found = np.zeros((2, len(accuracy)))
-    for known, held_out in _halves(quintile, splits=splits, seed=seed):
+    for known, held_out in halves(quintile, splits=splits, seed=seed):
         sums = accuracy[known].sum(axis=0), cost[known].sum(axis=0)
         chosen = allocate(*sums, budget * known.sum())  # (5,)
         found[:, held_out] += [_follow(chosen, values[held_out]) for values in (accuracy, cost)]
@@ -82,16 +81,10 @@ def resampled(
     def sums(values: np.ndarray, half: np.ndarray) -> np.ndarray:
         return np.tensordot(drawn[:, half], values[half], axes=1)  # (resamples, 5, candidates)
 
-    for known, held_out in _halves(quintile, splits=splits, seed=seed):
+    for known, held_out in halves(quintile, splits=splits, seed=seed):
         chosen = allocate(sums(accuracy, known), sums(cost, known), budget * drawn[:, known].sum(axis=1))
         found += _follow(chosen, sums(accuracy, held_out))
     return found / splits
-
-
-def _halves(quintile: np.ndarray, *, splits: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    for fold in folds(quintile, splits=splits, seed=seed):
-        yield fold, ~fold
-        yield ~fold, fold
 
 
 def _follow(chosen: np.ndarray, values: np.ndarray) -> np.ndarray:

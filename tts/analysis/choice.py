@@ -50,10 +50,9 @@ def cross_fitted(accuracy: np.ndarray, quintile: np.ndarray, *, splits: int = 10
     The paper's two folds. The halves are drawn within quintiles, so that each has problems of all of them.
     """
     total = np.zeros(accuracy.shape[1:])
-    for fold in folds(quintile, splits=splits, seed=seed):
-        for held_out in (fold, ~fold):
-            choice = choose(accuracy[:, ~held_out], quintile[~held_out])
-            total[held_out] += follow(choice, accuracy[:, held_out], quintile[held_out])
+    for known, held_out in halves(quintile, splits=splits, seed=seed):
+        choice = choose(accuracy[:, known], quintile[known])
+        total[held_out] += follow(choice, accuracy[:, held_out], quintile[held_out])
     return total / splits
 
 
@@ -64,10 +63,9 @@ def best_single(accuracy: np.ndarray, quintile: np.ndarray, *, splits: int = 100
     allowed to choose, nor lose because the rival was chosen on the problems that it is measured on.
     """
     total = np.zeros(accuracy.shape[1:])
-    for fold in folds(quintile, splits=splits, seed=seed):
-        for held_out in (fold, ~fold):
-            method = _best(accuracy[:, ~held_out])  # (budgets,)
-            total[held_out] += np.take_along_axis(accuracy[:, held_out], method[None, None], axis=0)[0]
+    for known, held_out in halves(quintile, splits=splits, seed=seed):
+        method = _best(accuracy[:, known])  # (budgets,)
+        total[held_out] += np.take_along_axis(accuracy[:, held_out], method[None, None], axis=0)[0]
     return total / splits
 
 
@@ -132,3 +130,10 @@ def folds(quintile: np.ndarray, *, splits: int, seed: int) -> Iterator[np.ndarra
             members = rng.permutation(np.flatnonzero(quintile == q))
             fold[members[: len(members) // 2]] = True
         yield fold
+
+
+def halves(quintile: np.ndarray, *, splits: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(known, held out), (P,) booleans each: the folds, and each of them swapped."""
+    for fold in folds(quintile, splits=splits, seed=seed):
+        yield fold, ~fold
+        yield ~fold, fold

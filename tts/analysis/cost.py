@@ -60,9 +60,9 @@ def measured(policy: object = None, prm: object = None) -> Usage:
     policy_flops = prm_flops = 0
     if decoding and (size := size_of(policy)):
         tokens = decoding["decoded"] + decoding["prefilled"]
-        policy_flops = size._flops(tokens, decoding["attended"], decoding["decoded"])
+        policy_flops = size.total(tokens, decoding["attended"], decoding["decoded"])
     if scoring and (size := size_of(prm)):
-        prm_flops = size._flops(scoring["scored"], scoring["attended"], 0)
+        prm_flops = size.total(scoring["scored"], scoring["attended"], 0)
     return Usage(
         decoded=decoding.get("decoded", 0),
         prefilled=decoding.get("prefilled", 0),
@@ -91,9 +91,9 @@ def independent(prompt: int, tokens: Sequence[int], *, policy: Size, prm: Size |
 def searched(prompt: int, search: Search, *, policy: Size, prm: Size, once: bool = True) -> Usage:
     """What a search needs: the prompt once by either model, each step of the tree decoded once and scored once.
 
-    Equal steps after equal steps are scored once, or with once=False as often as they were drawn. Of a lookahead the
-    tokens count, each as if it saw the prompt alone. Lengths are in the policy's tokens, which stand for the PRM's too;
-    its template is left out.
+    Equal steps after equal steps are scored once, or with once=False as often as they were drawn. The tokens of
+    a lookahead count too, each as if it saw the prompt alone. Lengths are in the policy's tokens, which stand for the
+    PRM's too; its template is left out.
     """
     before: dict[tuple[int, ...], int] = {}  # node -> tokens up to its end, the prompt's included
     texts: dict[tuple[int, ...], tuple[str, ...]] = {}
@@ -118,8 +118,8 @@ def searched(prompt: int, search: Search, *, policy: Size, prm: Size, once: bool
         decoded=search.generated,
         prefilled=prompt,
         scored=prompt + scored + ahead_scored if prm != NO_MODEL else 0,
-        policy_flops=policy.flops(prompt) + decode + policy._flops(ahead, ahead * prompt, ahead),
-        prm_flops=prm.flops(prompt) + read + prm._flops(ahead_scored, ahead_scored * prompt, 0),
+        policy_flops=policy.flops(prompt) + decode + policy.total(ahead, ahead * prompt, ahead),
+        prm_flops=prm.flops(prompt) + read + prm.total(ahead_scored, ahead_scored * prompt, 0),
     )
 
 

@@ -13,6 +13,7 @@ from tts.reductions import reduce_scores
 from tts.tree import Search
 
 OUTCOMES = ("right", "wrong", "unboxed", "truncated", "failed")
+WHY_NONE = {"end": "unboxed", "stop": "unboxed", "length": "truncated", "failed": "failed"}  # by the reason for its end
 
 
 def grade(samples: pd.DataFrame, problems: Sequence[Problem]) -> pd.DataFrame:
@@ -38,7 +39,7 @@ def grade(samples: pd.DataFrame, problems: Sequence[Problem]) -> pd.DataFrame:
         status=[found.status for found in read],
         correct=np.array(correct, dtype=bool),
         outcome=[
-            "right" if right else "wrong" if key is not None else _why_none(finish)
+            "right" if right else "wrong" if key is not None else WHY_NONE[finish]
             for right, key, finish in zip(correct, keys, finishes, strict=True)
         ],
     )
@@ -48,10 +49,6 @@ def gold_keys(problems: Sequence[Problem]) -> dict[str, object]:
     """The canonical key of each problem's gold answer, by problem id."""
     read = canonical_keys([problem.answer for problem in problems])
     return {problem.id: found.key for problem, found in zip(problems, read, strict=True)}
-
-
-def _why_none(finish: str) -> str:
-    return {"end": "unboxed", "stop": "unboxed", "length": "truncated", "failed": "failed"}[finish]
 
 
 def outcome_shares(graded: pd.DataFrame) -> pd.Series:

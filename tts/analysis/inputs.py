@@ -64,9 +64,9 @@ def auc_within(graded: pd.DataFrame, problems: Sequence[Problem]) -> np.ndarray:
     return within_auc(scores, codes == gold[:, None])
 
 
-def first_low(scores: Sequence[float], *, threshold: float = 0.5) -> int:
-    """The step, from 1, whose score is the first below threshold; 0 where none is."""
-    return next((step for step, score in enumerate(scores, start=1) if score < threshold), 0)
+def first_low(scores: Sequence[float]) -> int:
+    """The step, from 1, whose score is the first below 0.5; 0 where none is."""
+    return next((step for step, score in enumerate(scores, start=1) if score < 0.5), 0)
 
 
 def low_score_rows(graded: pd.DataFrame) -> dict[str, str]:

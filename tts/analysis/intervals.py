@@ -21,7 +21,7 @@ def resample_counts(problems: int, *, resamples: int = 2000, seed: int = 0) -> n
     return counts
 
 
-def central_interval(values: np.ndarray, level: float) -> np.ndarray:
+def central_interval(values: np.ndarray, level: float = 0.95) -> np.ndarray:
     """Low and high end of the central interval over resamples: (resamples, ...) -> (2, ...).
 
     Resamples without a value (NaN) are left out; NaN where no resample has one.
@@ -32,7 +32,7 @@ def central_interval(values: np.ndarray, level: float) -> np.ndarray:
     return ends
 
 
-def mean_interval(values: np.ndarray, *, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> np.ndarray:
+def mean_interval(values: np.ndarray, *, level: float = 0.95, resamples: int = 2000) -> np.ndarray:
     """Mean over problems with its bootstrap interval: values (P, ...) -> (3, ...): mean, low, high.
 
     Average over seeds first, so that they stay nested in their problem. For a paired interval pass the difference of
@@ -41,7 +41,7 @@ def mean_interval(values: np.ndarray, *, level: float = 0.95, resamples: int = 2
     values = np.asarray(values, dtype=float)
     if not len(values):
         raise InputError("values: no problems to average over")
-    counts = resample_counts(len(values), resamples=resamples, seed=seed)
+    counts = resample_counts(len(values), resamples=resamples)
     means = np.tensordot(counts / len(values), values, axes=1)
     low, high = central_interval(means, level)
     mean = values.mean(axis=0)

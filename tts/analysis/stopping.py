@@ -45,9 +45,7 @@ def stops_at(keys: Sequence[Hashable | None], error: float, *, at_once: int = 4)
     return next((n for n in looks if decided(keys[:n], error)), len(keys))
 
 
-def early_vote(
-    codes: np.ndarray, error: float, *, at_once: int = 4, draws: int = 10, seed: int = 0
-) -> tuple[np.ndarray, np.ndarray]:
+def early_vote(codes: np.ndarray, error: float, *, draws: int = 10, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """The answer of an early vote and the samples that it took, in random orders of the samples: (draws, P) each.
 
     codes (P, S) as in tts.analysis.curves, -1 where there is no answer; the answer is a code too. The orders are those
@@ -57,7 +55,7 @@ def early_vote(
     for i, order in enumerate(orders(*codes.shape, draws, seed)):
         for p, row in enumerate(np.take_along_axis(codes, order.astype(int), axis=1).tolist()):
             keys = [None if code < 0 else code for code in row]
-            taken[i, p] = stops_at(keys, error, at_once=at_once)
+            taken[i, p] = stops_at(keys, error)
             found = majority(keys[: taken[i, p]])
             answer[i, p] = -1 if found is None else found
     return answer, taken

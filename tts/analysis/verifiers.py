@@ -42,9 +42,7 @@ def within_auc(scores: np.ndarray, correct: np.ndarray) -> np.ndarray:
     return np.array([auc(s[u & c], s[u & ~c]) for s, u, c in zip(scores, used, correct, strict=True)])
 
 
-def pooled_auc(
-    scores: np.ndarray, correct: np.ndarray, *, level: float = 0.95, resamples: int = 2000, seed: int = 0
-) -> np.ndarray:
+def pooled_auc(scores: np.ndarray, correct: np.ndarray, *, resamples: int = 2000, seed: int = 0) -> np.ndarray:
     """AUC over the solutions of all problems with its bootstrap interval over problems: (P, S) -> (3,) AUC, low, high.
 
     Whole problems are resampled, as in mean_interval: solutions of one problem are not independent.
@@ -62,7 +60,7 @@ def pooled_auc(
         found = np.einsum("rp,pq,rq->r", counts, won, counts, optimize=True)
         found = found / ((counts @ right.sum(axis=1)) * (counts @ wrong.sum(axis=1)))
         whole = won.sum() / (right.sum() * np.float64(wrong.sum()))
-    return np.array([whole, *central_interval(found, level)])
+    return np.array([whole, *central_interval(found)])
 
 
 def calibration(
@@ -70,9 +68,6 @@ def calibration(
     correct: np.ndarray,
     *,
     bins: int = 10,
-    level: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
 ) -> dict[str, np.ndarray]:
     """The points of a reliability diagram: scores in [0, 1] and correct, (P, S), in bins of equally many solutions.
 
@@ -91,9 +86,9 @@ def calibration(
     np.add.at(hits, where, np.asarray(correct, dtype=float)[used])
     filled = count.any(axis=0)
     count, total, hits = count[:, filled], total[:, filled], hits[:, filled]
-    weights = resample_counts(len(scores), resamples=resamples, seed=seed)
+    weights = resample_counts(len(scores))
     with np.errstate(invalid="ignore"):  # a resample may have none of a bin's problems
-        low, high = central_interval((weights @ hits) / (weights @ count), level)
+        low, high = central_interval((weights @ hits) / (weights @ count))
     n = count.sum(axis=0)
     return {
         "count": n.astype(int),
@@ -104,14 +99,14 @@ def calibration(
     }
 
 
-def calibration_error(scores: Sequence[float], correct: Sequence[bool], *, bins: int = 10) -> float:
-    """Expected calibration error: mean distance of mean score and share of right ones over equal bins, by their size.
+def calibration_error(scores: Sequence[float], correct: Sequence[bool]) -> float:
+    """Expected calibration error: mean distance of mean score and share of right ones over ten equal bins, by size.
 
     scores in [0, 1] and correct have one value a solution (or step). Source: Naeini et al. 2015; Guo et al. 2017,
     arXiv 1706.04599, equation 3.
     """
     scores, correct = np.asarray(scores, dtype=float), np.asarray(correct, dtype=float)
-    sums = np.bincount(_bin(scores, bins), scores - correct, minlength=bins)
+    sums = np.bincount(np.minimum((scores * 10).astype(int), 9), scores - correct)
     return float(np.abs(sums).sum() / len(scores)) if len(scores) else float("nan")
 
 
@@ -196,7 +191,3 @@ def _same_shape(scores: np.ndarray, correct: np.ndarray) -> np.ndarray:
     if scores.ndim != 2 or scores.shape != correct.shape:
         raise InputError(f"scores {scores.shape} and correct {correct.shape}: give both as problems x solutions")
     return scores
-
-
-def _bin(scores: np.ndarray, bins: int) -> np.ndarray:
-    return np.minimum((scores * bins).astype(int), bins - 1)

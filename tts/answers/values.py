@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from fractions import Fraction
+from functools import reduce
 
 import mpmath
 import sympy
@@ -238,13 +239,7 @@ def _quotient(a: Value, b: Value) -> Value:
 
 
 def _folded(operation: Callable[[Value, Value], Value]) -> Callable[..., Value]:
-    def fold(*values: Value) -> Value:
-        total = values[0]
-        for value in values[1:]:
-            total = operation(total, value)
-        return total
-
-    return fold
+    return lambda *values: reduce(operation, values)
 
 
 def _power(base: Value, exponent: Value) -> Value:

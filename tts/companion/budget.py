@@ -10,41 +10,26 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 
-from tts.companion.estimate import missing, short_count
-from tts.companion.machine import find_gpus, known_or_opened, names_of, plan_engines
+from tts.companion.estimate import in_columns, missing, short_count
+from tts.companion.machine import find_gpus, known_or_opened, plan_engines
+from tts.companion.parameters import names_of
 from tts.companion.plan import Job
 from tts.companion.setup import Setup, set_up
 from tts.models.plan import GIB, Gpu, Place, count_parameters, download_bytes, token_bytes, weight_bytes
 from tts.problems import Problem
+from tts.results.replay import PublishedPolicy, PublishedScorer
 
 STAND_INS = 20  # problems
 H100 = [Gpu("0", 79 * GIB)]  # what is planned for where there is no GPU: one of 80 GB
-# Of a solution of MATH-500 by a small Llama (the published completions): tokens, steps, and the tokens that RLHFlow's
-# format puts around a step for the verifier.
+# What a small Llama writes for a problem of MATH-500 (the published completions): tokens and steps of a solution; and
+# the tokens that RLHFlow's format puts around a step for the verifier.
 SOLUTION, STEPS, AROUND = 510, 7.5, 11
 # The stated rates, of an H100: decoding reads the weights and all caches once a token at 60 % of its bandwidth, and
 # vLLM takes 5 ms a step of its own; scoring multiplies at 40 % of its speed. The floor multiplies at its full speed.
 BANDWIDTH, SPEED = 3.35e12, 989e12  # bytes, floating-point operations a second (dense, 16 bits)
 AT_ONCE = 256  # sequences that vLLM decodes at once
-
-
-@dataclass
-class Named:
-    """A policy or a verifier of which the name alone is known."""
-
-    name: str
-    prompt_settings: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def fingerprint(self) -> str:
-        """Its name, with the commit if it has one."""
-        return self.name
-
-    async def close(self) -> None:
-        """There is nothing to close."""
 
 
 @dataclass
@@ -103,12 +88,13 @@ def _look(given: Mapping[str, object]) -> Setup:
     """A notebook's set-up with stand-ins for problems and models."""
     share = min(1.0, given.get("verifier_problems", 0) / given["n_problems"])
     fewer = {"n_problems": STAND_INS} | ({"verifier_problems": round(share * STAND_INS)} if share else {})
-    named = partial(_named)
-    return set_up({**given, **fewer}, open_policy=named, open_prm=named, load_problems=_stand_ins, gpus=[])
-
-
-def _named(model: str, **_: object) -> Named:
-    return Named(model)
+    return set_up(
+        {**given, **fewer},
+        open_policy=lambda model, **_: PublishedPolicy(model),
+        open_prm=lambda model, **_: PublishedScorer(model),
+        load_problems=_stand_ins,
+        gpus=[],
+    )
 
 
 def _stand_ins(source: str, *, n: int) -> list[Problem]:
@@ -147,13 +133,6 @@ def table(
         sums = [total + number for total, number in zip(sums, numbers)]
         rows.append((short, role, f"{size:.1f}", replicas, memory, *_shown(numbers[1:])))
     rows.append(("all", "", f"{sums[0]:.1f}", "", "", *_shown(sums[1:])))
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    lines = [
-        "  ".join(
-            text.ljust(width) if i in (0, 1) else text.rjust(width) for i, (text, width) in enumerate(zip(row, widths))
-        )
-        for row in rows
-    ]
     where = f"{len(gpus)} GPU{'s' * (len(gpus) > 1)} of {min(gpu.memory for gpu in gpus) / GIB:.0f} GiB"
     notes = [
         "",
@@ -165,7 +144,7 @@ def table(
     ]
     if left_out:
         notes.append(f"With what does not fit, {sums[0] + left_out:.1f} GB would be downloaded.")
-    return "\n".join([*(line.rstrip() for line in lines), *notes])
+    return "\n".join([*in_columns(rows), *notes])
 
 
 def _shown(numbers: Sequence[float]) -> tuple[str, ...]:

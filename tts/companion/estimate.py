@@ -2,7 +2,7 @@
 
 1. What is missing: each notebook's collecting calls, listed in COLLECTS, run on a store that only notes what it lacks
    (tts.results.collect.DryStore), so keys and counts are those of the run.
-2. What one solution costs: of each kind of work a little is really done, with the run's own problems, policies and
+2. What one solution costs: a little of each kind of work is really done, with the run's own problems, policies and
    verifiers, by the very functions that would do it; the results are thrown away.
 3. The table: counts times costs.
 """
@@ -37,8 +37,8 @@ from tts.tree import together
 
 ENOUGH = 1.0  # seconds: what took so long was measured well enough
 MOST = 64  # problems at once in a measurement
-SOLUTIONS = 16  # independent ones a problem: so they come from more problems, whose lengths differ most
-MEASURED_N = 16  # searches are measured at the N nearest to it, and cost as much for each of N at any other
+SOLUTIONS = 16  # independent ones a problem, at most: lengths differ most between problems, so more of them count
+MEASURED_N = 16  # searches are measured at the N nearest to it; a solution is taken to cost the same at any N
 
 
 # --- What each notebook collects (a test holds this list and the notebooks together) ------------------------------
@@ -158,12 +158,14 @@ def table(parts: Sequence[Part], notebooks: Sequence[str], notes: Sequence[str] 
             rows.append((notebook, why, *[""] * 5))
     rows.append(("all", "", *_numbers(parts)))
     shown = [(name if name != rows[i - 1][0] else "", *rest) for i, (name, *rest) in enumerate(rows)]
-    widths = [max(len(row[column]) for row in shown) for column in range(7)]
-    lines = [
-        "  ".join(text.ljust(width) if i < 2 else text.rjust(width) for i, (text, width) in enumerate(zip(row, widths)))
-        for row in shown
-    ]
-    return "\n".join([*(line.rstrip() for line in lines), *notes])
+    return "\n".join([*in_columns(shown), *notes])
+
+
+def in_columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table as lines: two columns of words and then numbers."""
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    form = "  ".join(f"{{:{'<' if i < 2 else '>'}{width}}}" for i, width in enumerate(widths))
+    return [form.format(*row).rstrip() for row in rows]
 
 
 def _numbers(parts: Iterable[Part]) -> tuple[str, ...]:
@@ -258,7 +260,7 @@ async def missing(jobs: Sequence[Job], *, look: Callable[[Mapping], Setup] = set
 async def measure(lacks: Sequence[Lack]) -> tuple[dict[str, Cost], dict[str, float], list[str]]:
     """The cost of each kind of work; of each table of samples the share of different texts; notes on what was measured.
 
-    In the order of a run; a policy is closed as soon as no other measurement needs it.
+    Measured in the order of a run; a policy is closed as soon as no other measurement needs it.
     """
     costs, shares, notes, texts = {}, {}, [], {}
     by_kind = {kind: [one for one in lacks if one.kind == kind] for kind in dict.fromkeys(one.kind for one in lacks)}
@@ -269,9 +271,7 @@ async def measure(lacks: Sequence[Lack]) -> tuple[dict[str, Cost], dict[str, flo
         costs[lack.kind], note, records = await _measure(gap)
         notes.append(f"  {lack.what}: {note}")
         if lack.kind.startswith("samples/"):
-            texts = pd.DataFrame(
-                [(record["problem"], record["text"]) for record in records], columns=["problem", "text"]
-            )
+            texts = pd.DataFrame(records, columns=["problem", "text"])
             drawn = list(by_problem(texts, texts.text).values())
             for one in by_kind[lack.kind]:
                 n = one.records / len(one.gap.missing)

@@ -29,7 +29,7 @@ class Forecast:
             self._known = {}
 
     def left(self) -> str:
-        """Such as "about 4 min left"; "" at the end of a run, or where it isn't known."""
+        """How long the rest takes, such as "about 4 min left"; "" at the end of a run, or where that is not known."""
         ahead = [job for job in self._jobs if not job.seconds]
         if not ahead or self._records_made() != self._made or any(self._last(job) is None for job in ahead):
             return ""

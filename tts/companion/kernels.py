@@ -1,4 +1,4 @@
-"""Notebooks in kernels: each in a process of its own, several side by side, and what they say told apart.
+"""Notebooks in kernels: each in a process of its own, several side by side, each line marked with whose it is.
 
     python -m tts.companion.kernels      executes the one notebook that standard input names (run_one, in main)
 
@@ -40,18 +40,12 @@ class NotebookFailedError(RuntimeError):
 @contextmanager
 def environment(root: Path) -> Iterator[None]:
     """What kernels run in: this Python, this repository, no settings of the user. Engines are stopped at the end."""
+    from ipykernel.kernelspec import write_kernel_spec
+
     before = dict(os.environ)
     with tempfile.TemporaryDirectory(prefix="tts-", dir=temporary_directory()) as scratch:
         folder = Path(scratch)
-        kernel = folder / "kernels" / "python3"
-        kernel.mkdir(parents=True)
-        about = {
-            "argv": [sys.executable, "-m", "ipykernel_launcher", "--log-level=CRITICAL", "-f", "{connection_file}"],
-            "display_name": "Python 3 (ipykernel)",
-            "language": "python",
-            "metadata": {"supported_encryption": ["curve"]},
-        }
-        (kernel / "kernel.json").write_text(json.dumps(about))
+        write_kernel_spec(folder / "kernels" / "python3", extra_arguments=["--log-level=CRITICAL"])
         (folder / "matplotlibrc").touch()
         for name in [name for name in os.environ if name.startswith("PYTHON")]:  # PYTHONOPTIMIZE would skip asserts
             del os.environ[name]
@@ -177,7 +171,7 @@ async def _relay(reader: asyncio.StreamReader, screen: Screen, mark: str) -> Non
 
 
 class Screen:
-    """Whole lines of several notebooks, each behind its mark; on a terminal, below, what they are writing in one line.
+    """Whole lines of several notebooks, each behind its mark; on a terminal, one line below has what they are writing.
 
     Progress bars rewrite their line with carriage returns: what stands there in the end is the line.
     """

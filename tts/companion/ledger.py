@@ -26,12 +26,13 @@ import pandas as pd
 from tts.analysis.choice import best_single, cross_fitted, resampled
 from tts.analysis.intervals import central_interval, mean_interval, resample_counts
 from tts.errors import InputError
+from tts.results.published import GREEDY_SOURCE as GREEDY
 
 MARGIN = 0.02  # two points: the smallest difference that matters
 
 Criterion = Literal["above", "below", "reaches", "flat"]
 Verdict = Literal["reproduced", "not reproduced", "no difference beyond 2 points", "too few problems to judge"]
-# What claims of our own call the first two: there is nothing that they could reproduce.
+# The first two verdicts in the words of our own claims, which have nothing to reproduce.
 OURS: dict[Verdict, str] = {"reproduced": "holds", "not reproduced": "does not hold"}
 ByN = Mapping[int, np.ndarray]
 
@@ -75,7 +76,6 @@ COLUMNS = ["claim", "writeup", "number", "part", "problems", "ours", "low", "hig
 # Where the writeup's numbers come from; it prints few itself.
 REGRADED = "published completions, regraded"
 RERUN = "an independent rerun, read off its chart"
-GREEDY = "arXiv 2502.06703"
 
 
 @dataclass(frozen=True)
@@ -500,7 +500,7 @@ SEARCHES = {"beam_search": "beam search", "dvts": "DVTS"}
 @claim("9a", "above", "14_verifiers", "A better verifier helps a search more than Best-of-N", beyond=True)
 def claim_9a(right: Readings, prm: str) -> Mapping[str, np.ndarray]:
     """what a search gains from `exact` in place of prm_model - what weighted Best-of-N gains, at the largest N"""
-    exact, n = _needs_exact(right), _largest_searched(right[prm])
+    exact, n = _needs_exact(right), max(right[prm]["beam_search"])
     gain = {name: exact[name][n] - right[prm][name][n] for name in ("best_of_n_weighted", *SEARCHES)}
     return {f"{label}, N = {n}": gain[name] - gain["best_of_n_weighted"] for name, label in SEARCHES.items()}
 
@@ -536,7 +536,7 @@ def claim_9c(right: Readings, covered: Readings, prm: str) -> Mapping[str, np.nd
     What the vote misses: coverage - accuracy.
     """
     _needs_exact(right)
-    n = _largest_searched(right[prm])
+    n = max(right[prm]["beam_search"])
     parts = {}
     for name, label in SEARCHES.items():
         exact, ours = (np.stack([covered[v][name][n], covered[v][name][n] - right[v][name][n]]) for v in ("exact", prm))
@@ -548,10 +548,6 @@ def _needs_exact(by_verifier: Mapping[str, object]) -> Mapping:
     if "exact" not in by_verifier:
         raise NotAskedError("`exact` among other_prms: the step checker of the embedded problems")
     return by_verifier["exact"]
-
-
-def _largest_searched(methods: Mapping[str, ByN]) -> int:
-    return max(methods["beam_search"])
 
 
 @claim(

@@ -14,38 +14,13 @@ RUNS = {"full run": "full", "replay run": "replay", DEFAULT: ""}  # as the table
 
 # Why a claim is not reproduced, in ten words at most. The README shows a reason only where that is the verdict.
 REASONS: dict[str, str] = {
-    "1a": "",
-    "1b": "",
-    "2a": "",
-    "2b": "",
-    "2c": "",
-    "2d": "",
-    "3a": "4 points short even with an exact verifier (notebook 04)",
+    "3a": "with any verifier: 3.6 to 8 short (what we learned)",
     "3b": "the verifier: with prm-strong it does (what we learned)",
-    "4a": "",
-    "4b": "",
-    "4c": "",
-    "4d": "",
-    "5": "",
-    "6a": "with an exact verifier it is (notebook 04)",
-    "6b": "",
-    "6c": "",
-    "7": "",
-    "8a": "",
-    "8b": "N ends at 16 here, and the curve still rises",
-    "9a": "",
-    "9b": "",
-    "9c": "",
-    "9d": "",
+    "6a": "with exact verifier it is, at 16 (what we learned)",
+    "8b": "right answers there, not picked (08); N ends at 16",
     "9e": "the PRM is ten times as large as the policy",
-    "9f": "",
-    "9g": "",
     "9h": "doubling N in one fifth halves it in two",
-    "9i": "",
     "9j": "it tells less than the likelihood alone does",
-    "9k": "",
-    "9l": "",
-    "9m": "",
 }
 BEYOND = "beyond the writeup"
 
@@ -98,7 +73,9 @@ def save(tables: Sequence[pd.DataFrame], *, notebook: str, folder: str | Path, m
 def show(found: pd.DataFrame) -> object:
     """The rows as a notebook displays them."""
     shown = found[[*COLUMNS, "basis"]].rename(columns={"number": "its number"})
-    return shown.style.format("{:+.1%}", subset=["ours", "low", "high"], na_rep="").hide(axis="index")
+    styler = shown.style.format("{:+.1%}", subset=["ours", "low", "high"], na_rep="").hide(axis="index")
+    both = '<a href="../figures/ledger.md">the ledger</a> has both runs'
+    return styler.set_caption(f"Verdicts of this run. In the full run, with more problems, some change: {both}.")
 
 
 def read(folder: str | Path) -> pd.DataFrame:
@@ -117,8 +94,8 @@ def read(folder: str | Path) -> pd.DataFrame:
 def by_claim(figures: str | Path) -> str:
     """The README's table: one row a claim, from figures/full/ where that has the claim, else from figures/.
 
-    Of a claim with several parts it shows the last one that has the claim's verdict (WORST_FIRST), and of how many. A
-    claim of our own has a row only where it was asked.
+    A claim with several parts shows the last part that has the claim's verdict (WORST_FIRST), and says how many parts
+    have it. A claim of our own has a row only where it was asked.
     """
     folders = {name: Path(figures) / RUNS[name] for name in ("full run", DEFAULT)}
     found = {name: read(folder) for name, folder in folders.items()}
@@ -141,7 +118,7 @@ def by_claim(figures: str | Path) -> str:
         row = deciding.iloc[-1]
         parts = f" ({len(deciding)} of {len(rows)} parts)" if len(rows) > 1 else ""
         link = "/".join(filter(None, (Path(figures).name, RUNS[run], f"{row.figure}.png")))
-        reason = REASONS[claim] if verdict in ("not reproduced", "does not hold") else ""
+        reason = REASONS.get(claim, "") if verdict in ("not reproduced", "does not hold") else ""
         ours = f"{_points(row)}, {row.part} ({run})"
         lines.append((f"[{claim}]({link}) {known.says}", number, ours, verdict + parts, reason))
     head = "ours"
@@ -193,8 +170,11 @@ ABOUT = """# The ledger of claims
 Every part of every claim. Differences are in points of accuracy (claim 5: of the share of N; 9l, 9m: of AUC) with 95 %
 intervals over problems, widened so that all parts of a claim hold together. *Matched*: the embedded models were made to
 agree with the real experiment in this. *Predicted*: they were not. *Beyond the writeup*: a question of our own, whose
-rule was written down before it was asked. [The rules]({up}tts/companion/README.md) say what is
-computed, when a claim is reproduced, and where the writeup's numbers come from.
+rule was written down before it was asked. A verdict that begins with *comparison* is no claim: it is the same question,
+asked of another method. *Full run*: the part of `--profile full` that was run, [described here]({full}). *Default run*:
+500 problems, one seed, N to 64 (policy-s to 16); 100 problems where verifiers or lookahead are compared (9a to 9c, 9i).
+[The rules]({up}tts/companion/README.md) say what is computed, when a claim is reproduced, and where the writeup's
+numbers come from.
 """
 
 
@@ -209,7 +189,8 @@ def write_pages(figures: str | Path) -> None:
     if runs:
         pages[Path(figures)] = ("", "../")
     for folder, (only, up) in pages.items():
-        text = f"{ABOUT.format(up=up)}\n{markdown(figures, only=only)}\n"
+        full = "README.md" if folder.name == "full" else f"{up}figures/full/README.md"
+        text = f"{ABOUT.format(up=up, full=full)}\n{markdown(figures, only=only)}\n"
         (folder / "ledger.md").write_text(text, encoding="utf-8")
 
 

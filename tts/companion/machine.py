@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tts.companion.parameters import MACHINE, prms_of
+from tts.companion.parameters import MACHINE, names_of, prms_of
 from tts.errors import InputError
 from tts.models.checkpoint import open_checkpoint
 from tts.models.exact import EXACT
@@ -26,7 +26,7 @@ class Places:
     skipped: dict[str, str] = field(default_factory=dict)  # greedy baselines that don't fit: name -> why, in one line
 
     def arguments(self, model: str) -> dict[str, object]:
-        """Of open_policy or open_prm, for the model of this name; none where nothing is planned for it."""
+        """The arguments of open_policy or open_prm for the model of this name; none where nothing is planned for it."""
         if model not in self.of:
             return {}
         found = self.of[model]
@@ -35,11 +35,6 @@ class Places:
             "gpu_memory_utilization": found.share,
             "quantization": found.quantization,
         }
-
-
-def names_of(text: str) -> list[str]:
-    """The names in a list with commas."""
-    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def find_gpus(gpus: str = "auto") -> list[Gpu]:
@@ -53,19 +48,23 @@ def find_gpus(gpus: str = "auto") -> list[Gpu]:
         return []
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").replace(" ", "")
     chosen = visible if wanted == "auto" else re.sub(r"\s", "", wanted)
-    command = ["nvidia-smi", "--query-gpu=index,memory.total", "--format=csv,noheader,nounits"]
     try:
-        run = subprocess.run(
-            [*command, *([f"--id={chosen}"] if chosen else [])], capture_output=True, text=True, timeout=60, check=True
-        )
-        rows = [line.split(",") for line in run.stdout.splitlines() if line.strip()]
-        found = [Gpu(index.strip(), int(memory) << 20) for index, memory in rows]
+        rows = [row.split(",") for row in ask_nvidia("index,memory.total", chosen)]
+        found = [Gpu(index, int(memory) << 20) for index, memory in rows]
     except (OSError, ValueError, subprocess.SubprocessError):
         found = []
     if not found:
         named = f"gpus={gpus!r}" + (f" with CUDA_VISIBLE_DEVICES={visible}" if visible else "")
         raise InputError(f"{named}: nvidia-smi does not say how much memory these have: give numbers of whole GPUs")
     return found
+
+
+def ask_nvidia(fields: str, gpus: str = "") -> list[str]:
+    """What nvidia-smi says of these GPUs ("" for all), a line each. OSError or SubprocessError where it fails."""
+    command = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
+    command += [f"--id={gpus}"] if gpus else []
+    said = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    return [line.strip() for line in said.splitlines() if line.strip()]
 
 
 def stages_of(given: Mapping[str, object], config_of: Callable[[str, str], Mapping]) -> list[list[Engine]]:

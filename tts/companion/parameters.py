@@ -8,8 +8,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar
 
-from tts.errors import InputError
-from tts.reductions import REDUCTIONS
+from tts.errors import InputError, check_counts
+from tts.policy import Sampling
+from tts.reductions import REDUCTIONS, reduce_scores
 
 T = TypeVar("T")
 
@@ -46,6 +47,11 @@ _ROOT = Path(__file__).resolve().parents[2]
 def repository() -> Path | None:
     """The repository that this package lies in, or None where it was installed without it."""
     return _ROOT if (_ROOT / "notebooks" / "profiles").is_dir() else None
+
+
+def notebooks() -> list[Path]:
+    """The numbered notebooks of the repository, in their order; none where there is no repository."""
+    return sorted(((repository() or Path()) / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 
 
 def load_profile(name: str, *, folder: Path | None = None) -> Parameters:
@@ -93,7 +99,7 @@ def check_parameters(parameters: Mapping[str, object]) -> None:
     """Raise InputError where a notebook's variable (of its `globals()`) has another type than in the default profile,
     or a setting of MACHINE another type than its default, or where a name is nearly a parameter's.
 
-    Other names are ignored. The functions that use a parameter check its range.
+    Other names are ignored. Ranges: check_ranges.
     """
     known = load_profile("default") | MACHINE
     for name, value in parameters.items():
@@ -104,6 +110,31 @@ def check_parameters(parameters: Mapping[str, object]) -> None:
         if name in parameters and not fits(parameters[name], type_name(default)):
             found, wanted = type_name(parameters[name]), type_name(default)
             raise InputError(f"{name} = {parameters[name]!r} has type {found}: its type is {wanted}, as in {default!r}")
+
+
+def check_ranges(given: Mapping[str, object]) -> None:
+    """Raise InputError where the value of a parameter is out of range, or two of them don't go together.
+
+    given: the settings of MACHINE and a notebook's own parameters, with the right types (check_parameters).
+    """
+    counts = "n_max second_n_max n_seeds seeds_n_max n_difficulty probe first_look beam_width depth".split()
+    counts += ["verifier_problems", "lookahead_problems", "head_solutions"]
+    check_counts(**{name: given[name] for name in counts if name in given})
+    counts = ("n_problems", "lookahead", "concurrency", "max_in_flight")
+    check_counts(0, **{name: given[name] for name in counts if name in given})
+    if not given["patience"] > 0:
+        raise InputError(f"patience is {given['patience']}: give the seconds without progress that a problem may take")
+    if "reduction" in given:
+        reduce_scores([1.0], given["reduction"])
+    Sampling(**{name: given[name] for name in ("temperature", "top_p", "max_tokens", "seed") if name in given})
+    searched = ("n_max", "second_n_max", "verifier_n_max") if "depth" in given else ("second_n_max", "verifier_n_max")
+    for name in searched:
+        if given.get(name, 4) < 4:
+            raise InputError(f"{name} is {given[name]}: the smallest budget of a search is 4")
+    if "first_look" in given and not given["first_look"] < given["n_max"]:
+        raise InputError(f"first_look is {given['first_look']}: it must be below n_max, {given['n_max']}")
+    if "probe" in given and given["probe"] > given["n_difficulty"]:
+        raise InputError(f"probe is {given['probe']}: it must be at most n_difficulty, {given['n_difficulty']}")
 
 
 def figures_folder(parameters: Mapping[str, object], *, profiles: Path | None = None) -> Path:
@@ -157,6 +188,11 @@ def store_folder(value: str = "store") -> Path:
         raise InputError(f"store: {folder} begins with a home folder that is not known: give the whole path") from None
 
 
+def names_of(text: str) -> list[str]:
+    """The names in a list with commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def widths_of(width: int, others: str) -> list[int]:
     """The beam widths M to choose from: width first, then those in others, such as "2, 8" (or "" for none)."""
     return _once("other_widths", width, _counts("other_widths", others, such_as="2, 8"))
@@ -189,8 +225,8 @@ def prms_of(prm: str, others: str) -> list[str]:
 
 
 def _listed(name: str, text: str) -> list[str]:
-    words = [word.strip() for word in text.split(",")] if text.strip() else []
-    if not all(words):
+    words = names_of(text)
+    if text.strip() and len(words) <= text.count(","):
         raise InputError(f'{name} is "{text}": there is nothing between two commas')
     return words
 

@@ -14,9 +14,11 @@ from tts.companion.parameters import (
     MACHINE,
     OLD_NAMES,
     Parameters,
+    check_ranges,
     figures_subfolder,
     fits,
     load_profile,
+    names_of,
     nearest,
     store_folder,
     type_name,
@@ -66,7 +68,7 @@ class Job:
 
     @property
     def destination(self) -> str:
-        """The folder of its figures below figures/: "" for the committed run, "full" or "local"."""
+        """The folder of its figures below figures/: "" for the committed run, else full, replay or local."""
         return figures_subfolder(self.parameters)
 
     @property
@@ -122,7 +124,7 @@ def plan(*, profile: str, only: str = "", changes: Sequence[str] = (), with_apar
     profiled = _current_names(f"profile {profile}", load_profile(profile), names)
     _check_profile(f"profile {profile}", profiled, cells)
     _check_profile("--set", asked, cells)
-    numbers = [number.strip().zfill(2) for number in only.split(",") if number.strip()]
+    numbers = [number.zfill(2) for number in names_of(only)]
     for number in numbers:
         if not any(source.name.startswith(f"{number}_") for source in sources):
             known = ", ".join(source.name[:2] for source in sources)
@@ -140,8 +142,13 @@ def plan(*, profile: str, only: str = "", changes: Sequence[str] = (), with_apar
             raise InputError(f"--only {only}: notebook {number} needs what no published completion has: leave it out")
         committed = MACHINE | cell  # papermill injects what a cell doesn't have, too
         injected = {name: value for name, value in wanted.items() if committed.get(name, value) != value}
+        check_ranges(MACHINE | cell | injected)
         figures = build / "figures" / source.stem
         jobs.append(Job(source, cell, injected, built=build / source.name, figures=figures))
+    for name in asked:
+        having = [source.name[:2] for source, cell in cells.items() if name in cell]
+        if having and not numbers and not any(name in job.cell for job in jobs):
+            raise InputError(f"--set {name}: only notebook {having[0]} has it, which runs with --only {having[0]}")
     return jobs
 
 

@@ -23,7 +23,8 @@ from tts import voting
 from tts.analysis.grading import gold_keys, grade_searches
 from tts.analysis.inputs import sample_rows, search_rows
 from tts.answers import canonical_keys, extract_answer
-from tts.companion.parameters import load_profile, store_folder
+from tts.companion.parameters import load_profile, names_of, store_folder
+from tts.companion.writeup import RECOMPUTED
 from tts.errors import InputError
 from tts.experiment import samples_of, searches_of, seeds_to
 from tts.policy import Sampling
@@ -41,15 +42,6 @@ from tts.results.published import (
 from tts.results.replay import PublishedScorer, ReplayStore, published_policy
 from tts.strategies import beam_search
 
-# Recomputed by third parties from the published 1B completions, in per cent over five seeds: method, N -> naive,
-# weighted, majority, pass@N.
-RECOMPUTED = {
-    ("beam_search", 16): (46.4, 48.3, 48.2, 53.6),
-    ("beam_search", 64): (48.3, 51.1, 50.9, 64.9),
-    ("beam_search", 256): (48.7, 52.2, 51.9, 72.1),
-    ("dvts", 256): (49.7, 54.4, 53.3, 84.5),
-    ("best_of_n", 256): (42.5, 47.5, 43.7, 87.6),
-}
 RECOMPUTED_FOR = "Llama-3.2-1B-Instruct"
 RULES = {"naive": "vanilla", "weighted": "weighted", "maj": "majority"}  # their names of the votes -> ours
 
@@ -207,7 +199,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--max-tokens", type=int, default=profile["max_tokens"], help="of a solution")
     parser.add_argument("--votes", action="store_true", help="our votes beside theirs instead")
     given = parser.parse_args(argv)
-    names = [name.strip() for name in given.policies.split(",") if name.strip()]
+    names = names_of(given.policies)
     try:
         benchmark = load_problems(given.problems)
         problems = load_problems(given.problems, n=given.n_problems)

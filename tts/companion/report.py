@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
     os.chdir(root)
     try:
         jobs = plan(profile=options.profile, only=options.only, changes=options.set, with_apart=True)
-        jobs = [job for job in jobs if options.only or not job.apart or not job.destination]  # none that never ran
+        jobs = [job for job in jobs if options.only or not job.apart or not job.destination]  # those that ran
         empty = write(jobs, PAGE)
     except InputError as error:
         print(f"run_all: {error}", file=sys.stderr)
@@ -86,8 +86,8 @@ def main(argv: list[str] | None = None) -> int:
 def write(jobs: Sequence[Job], page: Path) -> list[str]:
     """Write one page of these notebooks as they were executed; returns the names of those that hold no outputs.
 
-    Those of the committed run are taken from notebooks/, all others from the build folder; InputError where one is not
-    there. The pages notebooks/*.md come last.
+    Notebooks of the committed run are read from notebooks/, all others from the build folder; InputError where one is
+    missing. The pages notebooks/*.md come last.
     """
     import nbformat
     from nbformat.v4 import new_markdown_cell, new_notebook

@@ -21,16 +21,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tts.answers.pool import usable_cores
 from tts.companion.forecast import Forecast
 from tts.companion.kernels import KEPT, NotebookFailedError, environment, run_notebooks
+from tts.companion.machine import ask_nvidia
 from tts.companion.parameters import repository
 from tts.companion.plan import Job, plan
 from tts.errors import EngineError, InputError, check_counts
-from tts.models.open import has_gpu
+from tts.models.open import cpu_says, has_gpu
 from tts.results.shards import Shard
 from tts.results.store import Store
 
@@ -198,20 +200,11 @@ def note_runs(folder: Path, jobs: Sequence[Job]) -> None:
 def device() -> str:
     """What the engines run on here: the names of the GPUs if there are any, else that of the CPU."""
     if has_gpu():
-        query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").strip()
         # By itself nvidia-smi lists the GPUs of other jobs too. It refuses the name of a MIG slice.
-        for command in ([*query, f"--id={visible}"], query) if visible else (query,):
-            try:
-                names = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\n")
-                return " + ".join(name.strip() for name in names if name.strip())
-            except (OSError, subprocess.CalledProcessError):
-                pass
-    try:
-        named = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
-    except OSError:
-        named = None
-    return f"{os.cpu_count()} cores, {named.group(1).strip() if named else platform.machine()}"
+        for gpus in dict.fromkeys((os.environ.get("CUDA_VISIBLE_DEVICES", "").strip(), "")):
+            with suppress(OSError, subprocess.SubprocessError):
+                return " + ".join(ask_nvidia("name", gpus))
+    return f"{os.cpu_count()} cores, {cpu_says('model name') or platform.machine()}"
 
 
 def _stored_seconds(folder: Path) -> float:
@@ -228,7 +221,10 @@ def summary(jobs: list[Job], figures: Mapping[str, int], *, took: float, at_once
         lines.append(f"{job.name:<{width}}  {job.seconds:7.1f}  {figures[job.name]:7d}  {to}")
     total = sum(job.seconds for job in jobs)
     lines.append(f"{'all':<{width}}  {total:7.1f}  {sum(figures.values()):7d}")
-    lines.append(f"the run took {took:.1f} s" + (f", with {at_once} notebooks at once" if at_once > 1 else ""))
+    side_by_side = min(at_once, len(jobs))
+    lines.append(
+        f"the run took {took:.1f} s" + (f", with {side_by_side} notebooks at once" if side_by_side > 1 else "")
+    )
     slowest = sorted((item for job in jobs for item in job.slowest), reverse=True)[:3]
     lines += ["most of the time went to", *(f"  {seconds:7.1f} s  {cell[:100]}" for seconds, cell in slowest)]
     stores = sorted({job.store for job in jobs})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import os
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,9 +19,19 @@ from tts import answers, experiment
 from tts.analysis.cost import size_of
 from tts.analysis.curves import greedy_points, powers_of_four, powers_of_two
 from tts.companion.ledger import Rival
-from tts.companion.machine import names_of, plan_engines
-from tts.companion.parameters import MACHINE, check_parameters, figures_folder, load_profile, prms_of, store_folder
-from tts.errors import InputError, check_counts
+from tts.companion.machine import plan_engines
+from tts.companion.parameters import (
+    MACHINE,
+    check_parameters,
+    check_ranges,
+    figures_folder,
+    load_profile,
+    names_of,
+    notebooks,
+    prms_of,
+    store_folder,
+)
+from tts.errors import InputError
 from tts.experiment import Sweep, seeds_to
 from tts.models.open import open_policy, open_prm
 from tts.models.plan import Gpu
@@ -28,7 +40,6 @@ from tts.plots.style import style
 from tts.policy import Policy, Sampling
 from tts.prm import StepScorer
 from tts.problems import Problem, load_problems
-from tts.reductions import reduce_scores
 from tts.results.collect import Strategy, settings_of_search
 from tts.results.keys import KeptKeys
 from tts.results.published import GREEDY, GREEDY_SOURCE, short_name
@@ -57,7 +68,7 @@ MATCHED = (
 
 @dataclass(repr=False)
 class Setup:
-    """A notebook's parameters as what they stand for; what a notebook has no parameter for is empty."""
+    """What a notebook's parameters stand for; what it has no parameter for is empty."""
 
     parameters: Mapping[str, object]
     folder: Path  # of its figures
@@ -72,7 +83,8 @@ class Setup:
     prm: StepScorer | None
     other_prms: list[StepScorer]  # compared with prm
     baselines: list[Policy]
-    # Greedy accuracies in [0, 1], by name, of the baselines that are not run: in a replay all, else what does not fit.
+    # Greedy accuracies in [0, 1] of the baselines that are not run, by name: of all in a replay, else of those that do
+    # not fit on this machine.
     published: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -94,8 +106,10 @@ class Setup:
         return {seed: n}
 
     def bind(self, strategy: Strategy, **changes: object) -> Strategy:
-        """A strategy with this notebook's settings (beam_width, depth, ...), or changes of them."""
-        names = [name for name in ("beam_width", "depth", "lookahead", "drop_duplicates") if name in self.parameters]
+        """A strategy with those of the settings here that it takes (beam_width, depth, ...), or changes of them."""
+        settings = ("beam_width", "depth", "lookahead", "drop_duplicates")
+        its = inspect.signature(strategy).parameters
+        names = [name for name in settings if name in self.parameters and name in its]
         return partial(strategy, **{name: self.parameters[name] for name in names} | changes)
 
     @property
@@ -107,8 +121,8 @@ class Setup:
     def rival(self, greedy: Mapping[str, pd.DataFrame], place: int, *, policy: Policy | None = None) -> Rival | None:
         """The baseline at this place of greedy_models (2 plays 8B, 3 plays 70B) and its size against the policy's own.
 
-        Sizes are the weights that multiply a token: of embeddings those that also make logits. None: there is no such
-        baseline.
+        A size counts the weights that multiply a token; embeddings count only where they also make the logits. None if
+        there is no such baseline.
         """
         if place >= len(greedy):
             return None
@@ -151,8 +165,8 @@ class Setup:
     ) -> str:
         """What was run for a figure, in a sentence: the end of its caption. By default all that the notebook runs.
 
-        policies: the names of those that the figure is of, with the largest N of each. problems: how many. others: with
-        other_prms, too. without: what the figure has no part of: "verifier", "reduction", "M" or "seeds" (it is of the
+        policies: the names of those that the figure is of, with the largest N of each. problems: how many. others: name
+        other_prms too. without: what the figure has no part of: "verifier", "reduction", "M" or "seeds" (it is of the
         first one alone).
         """
         given, of = self.parameters, dict(policies) or {self.policy.name: self.ns[-1]}
@@ -169,6 +183,8 @@ class Setup:
         if len(self.seeds) > 1 and self.policy.name in of and "seeds" not in without:
             whose = "" if len(of) == 1 else f" of {self.policy.name}"
             parts.append(f"means over {len(self.seeds)} seeds{whose} up to N = {min(self.seeds.values())}")
+        drawn = ("seed", "temperature", "top_p", "max_tokens", "depth", "system_prompt")
+        parts += [f"{name} = {self.changed[name]!r}" for name in drawn if name in self.changed]
         return f"Run: {', '.join(parts)}."
 
     def save_figure(
@@ -188,13 +204,32 @@ class Setup:
         """
         about = ("" if data is None else self.ran()) if about is None else about
         saving.save_figure(fig, name, data, says, folder=self.folder, about=about, looks=looks)
+        if not os.environ.get("TTS_FIGURES"):  # in JupyterLab: of its own runs, run_all.sh writes the page at the end
+            saving.gallery(self.folder, notebooks=notebooks())
+
+    def show_trees(self, tables: Mapping[str, pd.DataFrame], name: str, says: str, *, n: int) -> None:
+        """Draw trees of searches with this N, save the figure, and display it with each step under the pointer.
+
+        tables: title -> tts.plots.trees.node_table(). Where a run has no trees, a sentence says why.
+        """
+        from IPython.display import display
+
+        from tts.plots import interactive, trees
+
+        if not tables:
+            print(self.no_trees)
+            return
+        figure = trees.draw(tables)
+        drawn = pd.concat([table.assign(tree=title) for title, table in tables.items()])
+        self.save_figure(figure, name, drawn, says, about=self.ran({self.policy.name: n}, without=["seeds"]))
+        display(interactive.view(tables, figure))
 
     def __repr__(self) -> str:
         """The plain form of _repr_markdown_: without the paths of this machine."""
         return self._repr_markdown_()
 
     def _repr_markdown_(self) -> str:
-        """What this run takes; above it a banner where the committed sentences are about another run."""
+        """What this run takes, under a banner where the sentences of the notebook are about another run."""
         given = self.parameters
         models = [f"`{self.policy.name}` to N = {self.ns[-1]}"]
         if self.second_policy:
@@ -248,26 +283,18 @@ class Setup:
     async def greedy(self) -> dict[str, pd.DataFrame]:
         """Graded greedy solutions of the baselines by name, one row a problem.
 
-        Of those that are not run only an accuracy is published: each problem counts as right with that chance, and no
-        more is said.
+        Only an accuracy is known of those that are not run: each problem counts as right with that chance.
         """
-        made = await experiment.greedy_baselines(
-            self.problems,
-            [one for one in self.baselines if one.name not in self.published],
-            self.store,
-            max_tokens=self.sampling.max_tokens,
-            concurrency=self.parameters["concurrency"],
-            patience=self.parameters["patience"],
-        )
+        run = [one for one in self.baselines if one.name not in self.published]
+        made = await experiment.greedy_baselines(self.problems, run, self.store, **self.drawing)
         one = {"problem": [problem.id for problem in self.problems], "tokens": np.nan, "outcome": None}
         made |= {name: pd.DataFrame(one | {"correct": accuracy}) for name, accuracy in self.published.items()}
         return {one.name: made[one.name] for one in self.baselines}
 
     async def samples_of_baselines(self, n: int) -> dict[str, pd.DataFrame]:
-        """n scored samples a problem of each baseline that is no policy of this notebook, by its name; one seed.
+        """n scored samples a problem, of one seed, of each baseline that is no policy of this notebook: by its name.
 
-        Those of which only a greedy accuracy is published are left out: in a replay all, else what does not fit here.
-        Each is closed before the verifier reads its samples.
+        Baselines that are not run are left out. Each is closed before the verifier reads its samples.
         """
         tables = {}
         policies = {one.fingerprint for one in (self.policy, self.second_policy) if one}
@@ -322,7 +349,7 @@ class Setup:
     def published_budgets(
         self, budgets: Sequence[int], seeds: Mapping[int, int], *, policy: Policy | None = None
     ) -> list[int]:
-        """Those of the budgets at which beam search and DVTS of a policy are published for some of the seeds."""
+        """The budgets at which a policy's beam search and DVTS are published for at least one of the seeds."""
         policy, bound = policy or self.policy, [self.bind(strategy) for strategy in (beam_search, dvts)]
         kept = []
         for n in budgets:
@@ -357,7 +384,7 @@ class Setup:
         )
 
     async def by_verifier(self) -> dict[str, Sweep]:
-        """That sweep with each verifier, prm and other_prms, by its name."""
+        """sweep() of what is compared with each verifier, prm and other_prms, by the verifier's name."""
         return {prm.name: await self.sweep(prm=prm, **self.compared) for prm in (self.prm, *self.other_prms)}
 
 
@@ -371,31 +398,21 @@ def set_up(
 ) -> Setup:
     """Check a notebook's variables (its `globals()`), find what they name and use the project's style for figures.
 
-    A profile's settings of the machine (tts.companion.parameters.MACHINE) are among the variables. The functions that
-    open models and problems can be replaced, and gpus named that are not there: to look at a run without its models.
+    A profile's settings of the machine (tts.companion.parameters.MACHINE) are among the variables. To look at a run
+    without its models, replace the functions that open models and problems, and name the gpus to plan for.
     Raises InputError, one line, for what is wrong with them, before a model is loaded.
     """
     warnings.filterwarnings("ignore", "IProgress not found")  # tqdm asks for a widget that no saved notebook could show
     check_parameters(parameters)
     known = load_profile("default") | MACHINE
     given = MACHINE | {name: parameters[name] for name in known if name in parameters}
-    counts = "n_max second_n_max n_difficulty probe first_look beam_width depth".split()
-    counts += ["verifier_problems", "lookahead_problems", "head_solutions"]
-    check_counts(**{name: given[name] for name in counts if name in given})
-    check_counts(0, **{name: given.get(name, 0) for name in ("lookahead", "concurrency", "max_in_flight")})
-    if not given["patience"] > 0:
-        raise InputError(f"patience is {given['patience']}: give the seconds without progress that a problem may take")
-    if "reduction" in given:
-        reduce_scores([1.0], given["reduction"])
+    check_ranges(given)
     sampling = Sampling(given["temperature"], given["top_p"], given["max_tokens"], given["seed"])
     n_max = given["n_max"]
     seeds = seeds_to(
         n_max, seed=given["seed"], n_seeds=given.get("n_seeds", 1), seeds_n_max=given.get("seeds_n_max", n_max)
     )
     budgets = powers_of_four(n_max) if "depth" in given else []
-    for name in ("second_n_max", "verifier_n_max"):  # there are searches too
-        if given.get(name, 4) < 4:
-            raise InputError(f"{name} is {given[name]}: the smallest budget of a search is 4")
     problems = load_problems(given["problems"], n=given["n_problems"])
     least = 10 if {"probe", "first_look", "second_model"} & set(given) else 5 if "n_difficulty" in given else 1
     if len(problems) < least:
@@ -425,12 +442,8 @@ def set_up(
             raise InputError(
                 f"replay: {found.policy.name} has no searches with these settings: check beam_width, depth"
             )
-    if "first_look" in given and not given["first_look"] < n_max:
-        raise InputError(f"first_look is {given['first_look']}: it must be below n_max, {n_max}")
     if "probe" in given and not given["probe"] < budgets[0]:
         raise InputError(f"probe is {given['probe']}: it must be below the smallest budget, {budgets[0]}")
-    if "probe" in given and given["probe"] > given["n_difficulty"]:
-        raise InputError(f"probe is {given['probe']}: it must be at most n_difficulty, {given['n_difficulty']}")
     answers.remember(KeptKeys(found.store))
     style()
     return found
@@ -493,7 +506,7 @@ def accuracy_of(model: str, problems: str) -> tuple[Policy, float] | None:
 
 
 def _published(given: Mapping[str, object], problems: Sequence[Problem], names: Sequence[str]) -> dict[str, object]:
-    """The same of a replay: nothing can be sampled, and the baselines have a published accuracy."""
+    """The same for a replay: nothing can be sampled, and the baselines have a published accuracy."""
     if given.get("other_prms"):
         raise InputError(
             f'other_prms is "{given["other_prms"]}": of published completions only one verifier is known, give ""'

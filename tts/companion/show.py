@@ -58,10 +58,10 @@ def named(table: pd.DataFrame | pd.Series, **labels: str) -> pd.DataFrame:
     )
 
 
-def folded(answer: object, title: str = "Answer, from this run") -> HTML:
+def folded(answer: object) -> HTML:
     """An exercise's answer, closed until it is clicked: a table, or text."""
     inside = answer._repr_html_() if hasattr(answer, "_repr_html_") else f"<p>{escape(str(answer))}</p>"
-    return HTML(f"<details><summary><b>{escape(title)}</b></summary>{inside}</details>")
+    return HTML(f"<details><summary><b>Answer, from this run</b></summary>{inside}</details>")
 
 
 def model(policy: Policy) -> dict[str, object]:
@@ -90,7 +90,7 @@ def tokens(policy: Policy, text: str) -> str:
 def ballots(tables: Mapping[str, pd.DataFrame], reduction: str, *, most: int = 6) -> object:
     """The answers to one problem as votes and verifier see them: label -> graded solutions with their step scores.
 
-    Of each table the `most` answers with the most votes, and those that some rule chose, each in the spelling that is
+    Each table shows its `most` answers with the most votes, and those that some rule chose, in the spelling that is
     read (tts.answers). A solution without an answer has no vote. reduction: of the step scores (tts.reductions).
     """
     parts = []

@@ -10,6 +10,7 @@ import math
 import os
 import re
 import sys
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -284,11 +285,8 @@ class Checkpoint:
             return None
         if stop not in self.decode(ids[:-1]):
             return len(ids)
-        low, high = 1, len(ids) - 1  # a text that contains stop keeps it, so bisect
-        while low < high:
-            middle = (low + high) // 2
-            low, high = (low, middle) if stop in self.decode(ids[:middle]) else (middle + 1, high)
-        return low
+        # A text that contains stop keeps it when it grows.
+        return bisect_left(range(len(ids)), True, 1, len(ids) - 1, key=lambda count: stop in self.decode(ids[:count]))
 
 
 def open_checkpoint(

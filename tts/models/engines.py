@@ -182,6 +182,26 @@ class Engines:
         replica.last_error = str(error)
 
 
+class OnEngines:
+    """What the policy and the scorer have that send their requests to engines."""
+
+    _engines: Engines
+
+    @property
+    def progress(self) -> object:
+        """See ModelPolicy.progress."""
+        return self._engines.progress
+
+    @property
+    def room(self) -> int:
+        """Requests that are worth having in flight."""
+        return self._engines.room
+
+    async def close(self) -> None:
+        """Close the connections. A host keeps running for other clients and exits when it has none."""
+        await self._engines.close()
+
+
 class _Watched:
     """A replica, and what is known about it."""
 

@@ -36,7 +36,7 @@ class ExactScorer:
 
     @property
     def fingerprint(self) -> str:
-        """Of what the scores follow from: the checker's version and the work and answers of all problems."""
+        """A hash of what determines the scores: the checker's version, and the work and answers of all problems."""
         return _fingerprint()
 
     async def score(self, problem: str, steps: Sequence[str], *, known: Sequence[float] = ()) -> list[float]:

@@ -37,9 +37,10 @@ class Size:
 
     def flops(self, new: int, past: int = 0, *, logits: int = 0) -> int:
         """FLOPs to read `new` tokens after `past` known ones and to make logits over the vocabulary at some of them."""
-        return self._flops(new, attended(new, past), logits)
+        return self.total(new, attended(new, past), logits)
 
-    def _flops(self, tokens: int, pairs: int, logits: int) -> int:
+    def total(self, tokens: int, pairs: int, logits: int) -> int:
+        """FLOPs of so many tokens read, pairs (see attended) and tokens at which logits are made."""
         return 2 * (self.weights * tokens + self.head * logits) + 4 * self.attention * pairs
 
 

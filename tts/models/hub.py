@@ -85,6 +85,6 @@ def _refused(error: Exception, name: str, revision: str) -> str:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """What an error was raised from, and so on."""
+    """The error that this one was raised from, the one behind that, and so on."""
     while (error := error.__cause__ or error.__context__) is not None:
         yield error

@@ -68,8 +68,7 @@ def open_policy(
                             another replica, or fails. Downloading the model and starting vLLM are not counted
     Raises InputError if anything is wrong with these, before a model is loaded.
     """
-    _check_settings(dtype, gpu_memory_utilization, quantization, max_in_flight, patience)
-    _check_devices(devices)
+    _check_settings(dtype, gpu_memory_utilization, devices, quantization, max_in_flight, patience)
     check_counts(0, max_num_seqs=max_num_seqs)
     urls = _split_urls(server, "policy_server", engine)
     chosen = "vllm" if urls else choose_engine(engine)[0]
@@ -122,26 +121,20 @@ def open_prm(
     model         the short name of an embedded model, a directory in the hub's format, a hub id as "owner/name" or
                   "owner/name@revision", or "exact" for the step checker of the embedded problems, which has no model
                   and heeds none of the settings of one
-    name          what figures and records call it; "" for the model's own name
-    parameter     the notebook's parameter that names the model, for error messages
     problems      those that it will score, if they are known: "exact" refuses any that are not embedded
     format        how it reads steps: a name in tts.models.formats.FORMATS, or "auto" to find it from config and
                   tokenizer; with "auto" the first score() refuses a model that answers like a plain policy
     engine        "vllm", "transformers", or "auto": transformers for a small model (up to 64 MiB), where it is
                   faster, and for formats that vLLM can't read; otherwise see choose_engine
-    revision      of a hub id that names none; it is pinned to its current commit
-    dtype         "auto" (float32 on a CPU, the weights' own type on a GPU), or one of DTYPES
     max_context   tokens of problem and solution; 0 for the model's own limit, 8,192 at most: a format adds tokens to
                   each step
     batch_tokens  tokens of a batch with its padding (transformers); 0 for the engine's own number
     prefix_cache  keep what was computed for partial solutions, so that the next step costs only its own tokens
     gpu_memory_utilization  the share of the GPU's memory that vLLM takes, in addition to the policy's share
-    quantization  "fp8" for weights of 8 bits (vLLM), "" for the model's own
-    devices, server, max_in_flight, patience  as in open_policy
+    name, parameter, revision, dtype, devices, quantization, server, max_in_flight, patience  as in open_policy
     Raises InputError if anything is wrong with these, before a model is loaded.
     """
-    _check_settings(dtype, gpu_memory_utilization, quantization, max_in_flight, patience)
-    _check_devices(devices)
+    _check_settings(dtype, gpu_memory_utilization, devices, quantization, max_in_flight, patience)
     check_counts(0, batch_tokens=batch_tokens)
     if model == EXACT:
         return ExactScorer(name=name, parameter=parameter, problems=problems)
@@ -222,7 +215,12 @@ def _servers(urls: Sequence[str], checkpoint: Checkpoint, parameter: str) -> lis
 
 
 def _check_settings(
-    dtype: str, gpu_memory_utilization: float, quantization: str, max_in_flight: int, patience: float
+    dtype: str,
+    gpu_memory_utilization: float,
+    devices: Sequence[Sequence[str]],
+    quantization: str,
+    max_in_flight: int,
+    patience: float,
 ) -> None:
     check_counts(0, max_in_flight=max_in_flight)
     if not patience > 0:
@@ -233,9 +231,6 @@ def _check_settings(
         raise InputError(f"gpu_memory_utilization={gpu_memory_utilization}: give a share above 0, at most 1")
     if quantization not in ("", "fp8"):
         raise InputError(f'quantization={quantization!r} is unknown: give "fp8", or "" for the model\'s own precision')
-
-
-def _check_devices(devices: Sequence[Sequence[str]]) -> None:
     named = [] if isinstance(devices, str) else [gpu for group in devices for gpu in group]
     if isinstance(devices, str) or any(isinstance(group, str) or not group for group in devices):
         raise InputError(f'devices={devices!r}: give the GPUs of each replica, such as [["0"], ["1"]]')
@@ -270,7 +265,7 @@ def choose_engine(engine: str) -> tuple[str, str]:
         if has_gpu():
             return "vllm", "vLLM on the GPU"
         return "transformers", "transformers, because the installed vLLM needs a GPU and there is none"
-    if _cpu_flags() & {"avx2", "avx512f"}:
+    if {"avx2", "avx512f"} & set(cpu_says("flags").split()):
         return "vllm", "vLLM on the CPU"
     return "transformers", "transformers, because vLLM needs a CPU with AVX2, and this one lacks it"
 
@@ -290,9 +285,10 @@ def has_gpu(root: str = "/") -> bool:
     return wsl or any(Path(root, "proc/driver/nvidia/gpus").glob("*"))  # the files are made when first used
 
 
-def _cpu_flags() -> set[str]:
+def cpu_says(name: str) -> str:
+    """What Linux says of the first core under this name, such as "flags"; "" where it says nothing."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return set()
-    return next((set(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), set())
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")

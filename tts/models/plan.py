@@ -1,8 +1,8 @@
 """Which engine fits on which GPU, from configs alone: before any weights are downloaded, and without a GPU.
 
 An engine takes three things of each of its GPUs: its weights, BESIDE for activations and CUDA graphs, and the keys and
-values of the sequences in flight. Engines that work at the same time share USABLE of each GPU, so that all of them
-have room for equally many sequences.
+values of the sequences in flight. Engines that work at the same time share USABLE of each GPU, or all but OUTSIDE where
+that is less, so that all of them have room for equally many sequences.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from tts.models.flops import LLAMA_KIND, Size, count_size, meta_model
 GIB = 1 << 30
 BESIDE = 2 * GIB  # of each engine on each GPU: activations of the largest batch, CUDA graphs, buffers
 USABLE = 0.92  # of a GPU's memory, by all engines together: each has a CUDA context too, which its share does not count
+# At least so much of a GPU is left for what no share counts. At work a 1B policy and an 8B verifier held 1.6 GiB more
+# than their shares on an H100 (docs/on_a_gpu.md); USABLE alone leaves less than that on GPUs below 20 GiB.
+OUTSIDE = 7 * GIB // 4
 TOKENS = 1024  # of a sequence in flight: a problem of MATH and half of the longest solution
 BYTES = {"float32": 4, "float64": 8}  # of a number in a file of weights; of any other type 2
 QUANTIZATIONS = ("", "none", "fp8")
@@ -225,7 +228,7 @@ class _Layout:
         given = {engine: self._fixed(engine) for engine in engines}
         yield from (([engine], share * self.memory) for engine, share in given.items() if share)
         if planned := [engine for engine, share in given.items() if not share]:
-            yield planned, (USABLE - sum(given.values())) * self.memory
+            yield planned, min(USABLE * self.memory, self.memory - OUTSIDE) - sum(given.values()) * self.memory
 
     def gap(self, stage: Sequence[Engine]) -> float:
         """The bytes of a GPU that are missing; 0 or less where the stage fits. Infinite if a model can't be split."""

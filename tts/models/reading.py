@@ -120,7 +120,7 @@ class _Columns:
 def _results(
     rows: Sequence[Row], scores: Sequence[float], known: Tensor | None, past: int
 ) -> list[tuple[list[float], Segment | None]]:
-    """What read() returns: scores of all rows, one after the other, and what _Columns has at column past and behind."""
+    """What read() returns. scores: of all rows, one after the other; known: see _Columns, new tokens begin at past."""
     found, results = iter(scores), []
     for i, row in enumerate(rows):
         segment = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from hashlib import blake2b
 
 from tts.errors import ContextExceeded, InputError
@@ -46,7 +47,7 @@ class ModelScorer:
         # Steps: asked for, remembered. Tokens: read by the model (scored), taken from the engine's cache (cached).
         self.counts: Counter[str] = Counter(steps=0, remembered=0, scored=0, cached=0, attended=0)
         self._scores: OrderedDict[bytes, float] = OrderedDict()
-        self._beginnings: OrderedDict[str, tuple[int, ...]] = OrderedDict()
+        self._beginning = lru_cache(maxsize=PROBLEMS)(self._beginning)
         self._under_way: dict[tuple[bytes, int], asyncio.Task] = {}
 
     @property
@@ -99,7 +100,7 @@ class ModelScorer:
                 f"{self.checkpoint.label}: this solution has {len(layout.ids)} tokens with its problem, "
                 f"the context {self.context}: it can't be scored"
             )
-        scores = await self.compute(layout, first, self._shared_tokens(problem, layout))
+        scores = await self.compute(layout, first, common(self._beginning(problem), layout.ids))
         self.checkpoint.check_numbers(scores, self.provenance["dtype"])
         for key, score in zip(keys[first:], scores, strict=True):
             self._scores[key] = score
@@ -107,14 +108,10 @@ class ModelScorer:
             self._scores.popitem(last=False)
         return scores
 
-    def _shared_tokens(self, problem: str, layout: Layout) -> int:
-        """The number of first tokens that the layout shares with every other solution of the problem."""
-        if problem not in self._beginnings:
-            first, *others = (self.format.layout(problem, [step]).ids for step in OPENINGS)
-            self._beginnings[problem] = first[: min(common(first, other) for other in others)]
-            if len(self._beginnings) > PROBLEMS:
-                self._beginnings.popitem(last=False)
-        return common(self._beginnings[problem], layout.ids)
+    def _beginning(self, problem: str) -> tuple[int, ...]:
+        """The tokens that all solutions of the problem begin with."""
+        first, *others = (self.format.layout(problem, [step]).ids for step in OPENINGS)
+        return first[: min(common(first, other) for other in others)]
 
     def count(self, length: int, cached: int) -> None:
         """Count a sequence of this length that the model has read, except its first tokens, which were cached."""

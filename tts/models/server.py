@@ -130,16 +130,12 @@ class Server:
         self._model = fitting[0]
 
     async def _get(self, path: str) -> bytes:
-        for last in (False, True):
-            try:
-                async with self._session.get(
-                    self._url + path, timeout=aiohttp.ClientTimeout(total=CONNECT)
-                ) as response:
-                    body = await response.read()
-                    break
-            except (aiohttp.ClientError, TimeoutError) as error:
-                if last or not isinstance(error, DROPPED):
-                    raise Unreachable(f"{self.label} can't be reached ({_line(error)})") from None
+        timeout = aiohttp.ClientTimeout(total=CONNECT)
+        try:  # aiohttp itself tries a GET once more where an idle connection was closed
+            async with self._session.get(self._url + path, timeout=timeout) as response:
+                body = await response.read()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise Unreachable(f"{self.label} can't be reached ({_line(error)})") from None
         if response.status in (401, 403):
             raise InputError(f"{self.label} wants a key: set VLLM_API_KEY to the one that it was started with")
         if response.status >= 500:
@@ -185,7 +181,7 @@ class Server:
         raise AssertionError
 
     async def _lost(self, what: str, kind: type[Lost] = Lost) -> Lost:
-        """What to raise for a request that went wrong: of this kind, unless the server says that it is well."""
+        """The error for a request that went wrong: of this kind, or Failed if the server says that it is well."""
         try:
             await self._get("/health")
         except (EngineError, InputError):

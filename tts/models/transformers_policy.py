@@ -20,7 +20,7 @@ from tts.models.plain_decoding import Plain
 from tts.models.prefix_cache import Segment
 from tts.models.reading import FlatReader, Row, make_batches
 from tts.models.sampling import ModelPolicy
-from tts.models.worker import Answers, Runner, Worker, load_model, provenance
+from tts.models.worker import Answers, InWorker, Runner, Worker, load_model, provenance
 from tts.policy import Sampling
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _COHORTS = 8  # at once: each costs some calls a step
 _PROMPT_TOKENS = 2048  # read in one pass
 
 
-class TransformersPolicy(ModelPolicy):
+class TransformersPolicy(InWorker, ModelPolicy):
     """Samples with transformers; the first sample() loads the model."""
 
     engine = "transformers"
@@ -60,15 +60,6 @@ class TransformersPolicy(ModelPolicy):
     ) -> tuple[Sequence[int], Sequence[float], int]:
         """See ModelPolicy.generate."""
         return await self._worker.run(Request(tuple(prefix), sampling, stop))
-
-    @property
-    def progress(self) -> object:
-        """See ModelPolicy.progress."""
-        return self._worker.progress
-
-    async def close(self) -> None:
-        """Release the model after all waiting requests are answered."""
-        self._worker.close()
 
 
 class _InPacks:

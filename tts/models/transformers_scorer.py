@@ -20,7 +20,7 @@ from tts.models.llama import Llama, is_kin, tolerance
 from tts.models.prefix_cache import PrefixCache, Segment
 from tts.models.reading import FlatReader, Reader, Row, make_batches
 from tts.models.scoring import ModelScorer, common
-from tts.models.worker import Answers, Job, Worker, provenance
+from tts.models.worker import Answers, InWorker, Job, Worker, provenance
 
 
 @dataclass(eq=False)
@@ -45,7 +45,7 @@ class _Node(Row):
     children: dict[object, _Node] = field(default_factory=dict)  # by key
 
 
-class TransformersScorer(ModelScorer):
+class TransformersScorer(InWorker, ModelScorer):
     """Scores with transformers; the first score() loads the model."""
 
     engine = "transformers"
@@ -81,15 +81,6 @@ class TransformersScorer(ModelScorer):
         ends = (shared, *(position + 1 for position in layout.positions))
         keep = first == len(layout.positions) - 1
         return await self._worker.run(_Request(layout.ids, layout.positions[first:], ends, keep))
-
-    @property
-    def progress(self) -> object:
-        """See ModelScorer.progress."""
-        return self._worker.progress
-
-    async def close(self) -> None:
-        """Release the model after all waiting requests are answered."""
-        self._worker.close()
 
 
 def open_reader(checkpoint: Checkpoint, load: Callable[[], Head]) -> Reader | FlatReader:

@@ -17,9 +17,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from tts.answers.pool import usable_cores
 from tts.errors import EngineError
 from tts.models.checkpoint import Checkpoint
-from tts.models.engines import Engines, Lost, NotStarted
+from tts.models.engines import Engines, Lost, NotStarted, OnEngines
 from tts.models.host import BEAT, PROTOCOL, Outbox, a_start, make_room, read_frame, runtime_directory
 from tts.models.plan import token_bytes
 from tts.models.sampling import ModelPolicy
@@ -44,7 +45,7 @@ def vllm_package() -> tuple[str, bool]:
     return "", False
 
 
-class VllmPolicy(ModelPolicy):
+class VllmPolicy(OnEngines, ModelPolicy):
     """Samples through vLLM: the shared host, which the first sample() starts if none is running, or vLLM's servers."""
 
     engine = "vllm"
@@ -54,16 +55,6 @@ class VllmPolicy(ModelPolicy):
         self._prompts: defaultdict[int, set[tuple[int, ...]]] = defaultdict(set)  # by length
         super().__init__(checkpoint, system_prompt=system_prompt, provenance=engines.provenance)
         self.provenance = engines.provenance  # a server's is complete once it was reached
-
-    @property
-    def progress(self) -> object:
-        """See ModelPolicy.progress."""
-        return self._engines.progress
-
-    @property
-    def room(self) -> int:
-        """Requests that are worth having in flight."""
-        return self._engines.room
 
     def prompt(self, problem: str) -> tuple[int, ...]:
         """See Policy.prompt."""
@@ -89,10 +80,6 @@ class VllmPolicy(ModelPolicy):
         """The prompt that a prefix begins with."""
         heads = ((prefix[:length], known) for length, known in self._prompts.items())
         return next((head for head, known in heads if head in known), prefix)
-
-    async def close(self) -> None:
-        """Close the connections. A host keeps running for other clients and exits when it has none."""
-        await self._engines.close()
 
 
 class VllmClient:
@@ -218,7 +205,7 @@ class VllmClient:
             # The devices are numbered as nvidia-smi does it, which is not CUDA's own order.
             environment |= {"CUDA_VISIBLE_DEVICES": ",".join(self._devices), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
         if not self._gpu:
-            threads = 1 if self.checkpoint.is_small else len(os.sched_getaffinity(0))
+            threads = 1 if self.checkpoint.is_small else usable_cores()
             environment |= {
                 "OMP_NUM_THREADS": str(threads),
                 "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # binding would compete with other programs for the same cores
@@ -323,7 +310,7 @@ async def connect(spec: dict, environment: dict[str, str]) -> Link:
             started = _start_host(spec, environment, base)
             if started or (not announced and time.monotonic() - began > 1):
                 verb = "starting" if started else "waiting for"
-                _say(f"{verb} vLLM for {spec['name']} (about 15 s, more for large models; log: {log})")
+                _say(f"{verb} vLLM for {spec['name']} ({_start_takes(spec)}; log: {log})")
                 announced = True
             if started:
                 while started.poll() is None and not base.with_suffix(".sock").exists():
@@ -331,6 +318,12 @@ async def connect(spec: dict, environment: dict[str, str]) -> Link:
                 if started.poll() is not None:
                     raise NotStarted(f"vLLM for {spec['name']} did not start ({_reason(base)}): see {log}")
         await asyncio.sleep(0.1)
+
+
+def _start_takes(spec: dict) -> str:
+    """How long a start takes, in words. On a GPU vLLM compiles the model, the first time for longer."""
+    on_gpu = "gpu_memory_utilization" in spec["settings"]
+    return "one to two minutes" if on_gpu else "about 15 s, more for large models"
 
 
 def _say(line: str) -> None:

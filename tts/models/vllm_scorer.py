@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 
 from tts.models.checkpoint import Checkpoint
-from tts.models.engines import Engines
+from tts.models.engines import Engines, OnEngines
 from tts.models.formats import Format, Layout, TokenHead
 from tts.models.scoring import ModelScorer, check_mass
 
 
-class VllmScorer(ModelScorer):
+class VllmScorer(OnEngines, ModelScorer):
     """Scores through vLLM. The first score() starts the shared host if none is running and no server is named."""
 
     engine = "vllm"
@@ -28,16 +28,6 @@ class VllmScorer(ModelScorer):
         self.provenance = engines.provenance  # a server's is complete once it was reached
         if isinstance(self._head, TokenHead):
             self.context -= 1  # vLLM has to sample one token
-
-    @property
-    def progress(self) -> object:
-        """See ModelScorer.progress."""
-        return self._engines.progress
-
-    @property
-    def room(self) -> int:
-        """Requests that are worth having in flight."""
-        return self._engines.room
 
     async def compute(self, layout: Layout, first: int, shared: int) -> list[float]:
         """See ModelScorer.compute."""
@@ -74,10 +64,6 @@ class VllmScorer(ModelScorer):
             check_mass(self.checkpoint, math.exp(good) + math.exp(bad))
             self._check_policy = False
         return _sigmoid(good - bad)
-
-    async def close(self) -> None:
-        """Close the connections. A host keeps running for other clients and exits when it has none."""
-        await self._engines.close()
 
 
 def _sigmoid(x: float) -> float:

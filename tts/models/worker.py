@@ -94,6 +94,21 @@ class Worker:
             self._thread.put(tick[1])
 
 
+class InWorker:
+    """What the policy and the scorer have that send their jobs to a worker."""
+
+    _worker: Worker
+
+    @property
+    def progress(self) -> object:
+        """See ModelPolicy.progress."""
+        return self._worker.progress
+
+    async def close(self) -> None:
+        """Release the model after all waiting requests are answered."""
+        self._worker.close()
+
+
 class _Thread:
     """An executor's thread: the interpreter waits for those at exit, while from others torch aborts the process."""
 

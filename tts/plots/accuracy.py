@@ -6,6 +6,7 @@ Points are tables as tts.analysis.curves.intervals makes them: method, n, accura
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
@@ -41,12 +42,12 @@ def draw_curves(
     STRATEGIES. bands: the methods whose lines get a band; None for all. apart: the distance, in doublings of x, between
     the error bars that methods in `bars` have at one x; 0 draws them on top of one another.
     """
-    shown = _in(points, bars)
+    places = _places(points, bars, apart, x)
     for method, rows in points.groupby("method", sort=False):
         look = _look(method, looks)
         height, low, high = 100 * rows.accuracy, 100 * rows.low, 100 * rows.high
         if method in bars:
-            at = rows[x] * _beside(method, shown, apart)
+            at = [places[method, value] for value in rows[x]]
             ax.errorbar(at, height, [height - low, high - height], capsize=3, elinewidth=1.2, zorder=4, **look)
         else:
             ax.plot(rows[x], height, **look)
@@ -58,9 +59,14 @@ def _in(points: pd.DataFrame, methods: Sequence[str]) -> list[str]:
     return [method for method in methods if (points.method == method).any()]
 
 
-def _beside(method: str, shown: Sequence[str], apart: float) -> float:
-    """By which factor the marks of a method stand beside their place, where several have error bars there."""
-    return 2 ** (apart * (shown.index(method) - (len(shown) - 1) / 2)) if method in shown else 1.0
+def _places(points: pd.DataFrame, bars: Sequence[str], apart: float, x: str = "n") -> dict[tuple[str, float], float]:
+    """(method, value of x) -> where its mark stands. Those of one x stand side by side, a single one in its place."""
+    places = {}
+    for value, rows in points.groupby(x):
+        here = _in(rows, bars)
+        shifts = [apart * (i - (len(here) - 1) / 2) for i in range(len(here))]
+        places |= {(method, value): value * 2**shift for method, shift in zip(here, shifts, strict=True)}
+    return places
 
 
 def _look(method: str, looks: Looks | None) -> dict[str, object]:
@@ -81,17 +87,22 @@ def greedy_lines(ax: Axes, lines: pd.DataFrame) -> None:
 
 
 def writeup_marks(
-    ax: Axes, numbers: pd.DataFrame, *, looks: Looks | None = None, shown: Sequence[str] = (), apart: float = 0.0
+    ax: Axes,
+    numbers: pd.DataFrame,
+    *,
+    looks: Looks | None = None,
+    places: Mapping[tuple[str, float], float] = MappingProxyType({}),
 ) -> None:
     """Draw the writeup's numbers (tts.companion.writeup) in grey.
 
     A number with an n is an outline of its method's shape, large enough to be seen around a mark of ours at the same
-    place; one without is a greedy baseline, a tick at the left edge with its label. shown: our methods with error bars,
-    apart: their distance, as in draw_curves(): the outline stands where the method's own mark does.
+    place; one without is a greedy baseline, a tick at the left edge with its label. places: where our own marks stand
+    (_places): each outline is around its method's.
     """
     for method, rows in numbers[numbers.n.notna()].groupby("method", sort=False):
         outline = _outline(_look(method, looks).get("marker") or "_")
-        ax.plot(rows.n * _beside(method, shown, apart), 100 * rows.accuracy, zorder=5, label="_", **outline)
+        at = [places.get((method, n), n) for n in rows.n]
+        ax.plot(at, 100 * rows.accuracy, zorder=5, label="_", **outline)
     for row in numbers[numbers.n.isna()].itertuples():
         place = ax.get_yaxis_transform()
         ax.plot([0, 0.018], [100 * row.accuracy] * 2, color=GREY, lw=1.6, transform=place, label="_")
@@ -103,11 +114,11 @@ def _outline(marker: object) -> dict[str, object]:
     return {"marker": marker, "mfc": "none", "mec": GREY, "color": GREY, "ls": "", "ms": 8.5, "mew": 1.2}
 
 
-def _room_for_labels(ax: Axes, ns: Sequence[int], share: float = 0.09) -> None:
-    """Keep the labels at the left edge free of marks: those at the smallest N stand this share of the width away."""
+def _room_for_labels(ax: Axes, ns: Sequence[int]) -> None:
+    """Keep the labels at the left edge free of marks: those at the smallest N stand 9 % of the width away."""
     left, right = np.log2(ax.get_xlim())
     first = np.log2(min(ns))
-    ax.set_xlim(left=2 ** min(left, first - share / (1 - share) * (right - first)))
+    ax.set_xlim(left=2 ** min(left, first - 0.09 / 0.91 * (right - first)))
 
 
 def accuracy_figure(
@@ -122,12 +133,11 @@ def accuracy_figure(
     bands: Sequence[str] | None = None,
     apart: float = 0.0,
     ylim: tuple[float, float] | None = None,
-    columns: int = 2,
 ) -> Figure:
     """A figure of accuracy over N, with a legend above it.
 
     ns: the ticks of N. greedy: as in greedy_lines(). writeup: as in writeup_marks(). looks, bars, bands, apart: as in
-    draw_curves(). ylim: limits of the accuracy in %; None fits them to what is drawn. columns: of the legend.
+    draw_curves(). ylim: limits of the accuracy in %; None fits them to what is drawn.
     paired: differences to weighted Best-of-N on the same problems, drawn in a panel below with their intervals. The
     curves then have no intervals of their own: those of two methods overlap long before their difference is in doubt.
     """
@@ -141,7 +151,7 @@ def accuracy_figure(
     ax = axes[0, 0]
     if writeup is not None:
         writeup = writeup[writeup.n.isna() | writeup.n.isin(ns)]
-        writeup_marks(ax, writeup, looks=looks, shown=_in(points, bars), apart=apart)
+        writeup_marks(ax, writeup, looks=looks, places=_places(points, bars, apart))
     if paired is None:
         draw_curves(ax, points, looks=looks, bars=bars, bands=bands, apart=apart)
     else:
@@ -158,7 +168,7 @@ def accuracy_figure(
         ax.set_ylim(ylim)  # before the lines: their labels keep a distance that depends on it
     if greedy is not None:
         greedy_lines(ax, greedy)
-    _legend(fig, axes.flat, columns, writeup, looks)
+    _legend(fig, axes.flat, 2, writeup, looks)
     return fig
 
 
@@ -170,12 +180,17 @@ def draw_differences(ax: Axes, paired: pd.DataFrame, *, looks: Looks | None = No
     ax.axhline(0, color=STRATEGIES["best_of_n_weighted"].color, lw=1.4, zorder=1)
     methods, apart = list(paired.method.unique()), 0.17
     draw_curves(ax, paired, looks=looks, bars=methods, apart=apart)
-    half = 2 ** (apart * (len(methods) + 0.5) / 2)
-    for n in sorted(set(paired.n)):
-        ax.axvspan(n / half, n * half, color="#f2f2f2", lw=0, zorder=0)
+    _strips(ax, paired, apart)
     for line in ax.lines[1:]:
         line.set_linestyle("none")  # between two budgets nothing was measured
     ax.set_ylabel("minus weighted\nBest-of-N (points)")
+
+
+def _strips(ax: Axes, points: pd.DataFrame, apart: float) -> None:
+    """Shade the place of each N, which the marks stand side by side in."""
+    for n, methods in points.groupby("n").method.nunique().items():
+        half = 2 ** (apart * (methods + 0.5) / 2)
+        ax.axvspan(n / half, n * half, color="#f2f2f2", lw=0, zorder=0)
 
 
 def _legend(
@@ -212,19 +227,15 @@ def panels(
     ns: Sequence[int],
     *,
     dotted: Mapping[str, pd.DataFrame] | None = None,
-    dotted_are: str = "coverage",
     writeup: Mapping[str, pd.DataFrame] | None = None,
     looks: Looks | None = None,
-    bars: Sequence[str] | None = None,
     apart: float = 0.16,
     ylabel: str = "accuracy (%)",
 ) -> Figure:
     """Panels of shares over N, with error bars, all on one scale from 0 to 100 %: title -> points.
 
-    dotted: points that are dotted lines without marks or bars in the panel of that title, dotted_are what the legend
-    calls them. writeup: its numbers, as in
-    writeup_marks(), in the panel of that title. bars: methods with error bars, None for all; the others are lines
-    alone. Six panels stand in two rows. apart: as in draw_curves().
+    dotted: coverage, as dotted lines without marks or bars in the panel of that title. writeup: its numbers, as in
+    writeup_marks(), in the panel of that title. Six panels stand in two rows. apart: as in draw_curves().
     """
     rows = 1 if len(parts) < 5 else 2
     across = -(-len(parts) // rows)
@@ -233,9 +244,11 @@ def panels(
     )
     theirs = {title: numbers[numbers.n.isin(ns)] for title, numbers in (writeup or {}).items()}
     for ax, (title, points) in zip(axes.flat, parts.items()):
-        barred = list(points.method.unique()) if bars is None else _in(points, bars)
+        barred = list(points.method.unique())
         if title in theirs:
-            writeup_marks(ax, theirs[title], looks=looks, shown=barred, apart=apart)
+            writeup_marks(ax, theirs[title], looks=looks, places=_places(points, barred, apart))
+        if apart:
+            _strips(ax, points[points.method.isin(barred)], apart)
         draw_curves(ax, points, looks=looks, bars=barred, bands=(), apart=apart)
         if dotted and title in dotted:
             thin = dict.fromkeys(dotted[title].method, THIN | {"label": "_"})
@@ -250,7 +263,7 @@ def panels(
     fig.supxlabel("generations per problem, N", fontsize=10)
     fig.supylabel(ylabel, fontsize=10)
     numbers = pd.concat(theirs.values()) if theirs else None
-    _legend(fig, axes.flat[: len(parts)], 2 if across <= 2 else 4, numbers, looks, dotted=dotted_are if dotted else "")
+    _legend(fig, axes.flat[: len(parts)], 2 if across <= 2 else 4, numbers, looks, dotted="coverage" if dotted else "")
     return fig
 
 

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from tts.errors import InputError
-from tts.plots.style import STRATEGIES, log2_axis, style
+from tts.plots.style import STRATEGIES, Look, log2_axis, style
 
 NEEDED = ("method", "n", "accuracy", "low", "high")
 DASHES = ("-", "--", ":", "-.")
@@ -47,33 +47,23 @@ def overlay(runs: dict[str, pd.DataFrame], *, methods: Sequence[str] = ()) -> Fi
     that some run lacks, or runs with no method in common, raise InputError.
     """
     curves = {label: points[points.n.notna()] for label, points in runs.items()}
-    shared = [
-        m
-        for m in dict.fromkeys(next(iter(curves.values())).method)
-        if all((c.method == m).any() for c in curves.values())
-    ]
+    first, *others = curves.values()
+    shared = [name for name in first.method.unique() if all((points.method == name).any() for points in others)]
     if unknown := [name for name in methods if name not in shared]:
         raise InputError(f"methods: {unknown[0]!r} is not in every run: choose of {', '.join(shared) or 'none'}")
     if not shared:
         raise InputError("the runs have no method in common: there is nothing to compare")
     fig, ax = plt.subplots(figsize=(6.4, 4.4))
     extra = iter(("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#000000"))
-    looks = {
-        name: (STRATEGIES[name].color, STRATEGIES[name].marker, STRATEGIES[name].label)
-        if name in STRATEGIES
-        else (next(extra, "#666666"), "o", name)
-        for name in methods or shared
-    }
+    looks = {name: STRATEGIES.get(name) or Look(name, next(extra, "#666666"), marker="o") for name in methods or shared}
     for dash, points in zip(DASHES * len(curves), curves.values()):
-        for name, (color, marker, _) in looks.items():
+        for name, look in looks.items():
             line = points[points.method == name].sort_values("n")
-            ax.plot(line.n, 100 * line.accuracy, color=color, marker=marker, ls=dash)
-            ax.fill_between(line.n, 100 * line.low, 100 * line.high, color=color, alpha=0.08, lw=0)
+            ax.plot(line.n, 100 * line.accuracy, color=look.color, marker=look.marker, ls=dash)
+            ax.fill_between(line.n, 100 * line.low, 100 * line.high, color=look.color, alpha=0.08, lw=0)
     log2_axis(ax, sorted({int(n) for points in curves.values() for n in points.n}))
     ax.set(xlabel="generations per problem, N", ylabel="accuracy (%)")
-    entries = [
-        Line2D([], [], color=color, marker=marker, ls="", label=label) for color, marker, label in looks.values()
-    ]
+    entries = [Line2D([], [], **look.line | {"linestyle": ""}) for look in looks.values()]
     entries += [
         Line2D([], [], color="#666666", ls=dash, label=label) for dash, label in zip(DASHES * len(curves), curves)
     ]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _STYLE = ["default", str(Path(__file__).with_name("tts.mplstyle"))]
 
 GREY = "#8c8c8c"  # of the writeup's numbers beside ours
-# Of diagrams and trees, where colour is not a strategy's.
+# The colours of diagrams and trees, in which a colour is not a strategy's.
 INK, PALE, KEPT, CHOSEN = "#333333", "#b5b5b5", "#0072B2", "#D55E00"
 
 

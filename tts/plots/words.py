@@ -39,14 +39,14 @@ def caption(fig: Figure, says: str, about: str, data: pd.DataFrame | None) -> st
 
 
 def _interval_marks(fig: Figure) -> str:
-    """What of the figure shows intervals; "" where nothing does."""
+    """How the figure shows intervals: error bars, bands or both; "" where it shows none."""
     bars = any(isinstance(one, ErrorbarContainer) for ax in fig.axes for one in ax.containers)
     bands = any(isinstance(one, FillBetweenPolyCollection) for ax in fig.axes for one in ax.collections)
     return " and ".join(["error bars"] * bars + ["bands"] * bands).capitalize()
 
 
 def _intervals(points: pd.DataFrame) -> str:
-    """Those of a quintile are Wilson's (tts.analysis.difficulty), all others from a bootstrap."""
+    """The kind of intervals: Wilson's in a quintile (tts.analysis.difficulty), from a bootstrap elsewhere."""
     of_quintile = points.get("quintile", pd.Series(index=points.index, dtype=float)).notna()
     if of_quintile.all():
         return "Wilson intervals over problems"

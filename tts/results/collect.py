@@ -1,6 +1,6 @@
 """Many problems at once, each stored when it is done: the only place where policies and scorers meet the store.
 
-What is said on the way goes to stderr, which committed notebooks leave out: it differs from a first run to a second.
+Progress goes to stderr, which committed notebooks leave out, because a second run has less of it to report.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from tts.analysis.cost import measured
 from tts.errors import EngineError, InputError, check_counts
+from tts.models.engines import PATIENCE
 from tts.policy import Policy, Sampling
 from tts.prm import StepScorer
 from tts.problems import Problem
@@ -39,9 +40,8 @@ USUAL = 64  # problems in flight
 ATTEMPTS = 2  # a problem whose engine call fails is tried once more, then recorded as failed
 GIVE_UP = 3  # so many failed problems with none that succeeded: the engine is broken, not the problem
 STORED_NAMES = {"beam_width": "width"}  # what a setting is called in a key: as when its first searches were stored
-PATIENCE = 1800.0  # seconds without any progress after which what waits counts as failed: a hung request must end
-# Times patience: an engine that watches its own requests (tts.models.engines) gives up first, after patience, and sends
-# them elsewhere if it can, which is progress. So patience is the same here and there.
+# What waits counts as failed after patience seconds without progress, times this: an engine that watches its own
+# requests (tts.models.engines) gives up first, after patience, and sends them elsewhere if it can, which is progress.
 LAST_TO_GIVE_UP = 1.5
 LOOK = 0.2  # seconds between two looks at a lock that another process holds
 
@@ -234,8 +234,8 @@ class Gap:
 class DryStore(Store):
     """A store that collect only looks at: what is missing is noted in gaps instead of being made.
 
-    It comes back as if it had failed, and is not noted again. A missing sample has a text of its own, so that its score
-    is missing too.
+    A missing record comes back as if it had failed, and is noted once. A missing sample has a text of its own, so that
+    its score is missing too.
     """
 
     def __init__(self, folder: str | Path):
@@ -276,7 +276,7 @@ async def _complete(
 
     A problem's records are appended as soon as they are made. what: for messages, such as "policy-xs: samples".
     each: requests of a problem at once; 0 for one a key.
-    In a ShardStore those of other problems come back as failed, where they are not stored.
+    In a ShardStore, records of other problems that are not stored come back as failed.
     """
     if isinstance(store, DryStore):
         return store.look(table, wanted, make, policy=policy, prm=prm)

@@ -21,6 +21,8 @@ from tts import voting
 from tts.answers import canonical_keys, extract_answer
 from tts.errors import InputError
 from tts.models.open import open_policy, open_prm
+from tts.policy import Policy
+from tts.prm import StepScorer
 from tts.problems import Problem, load_problems
 from tts.reductions import reduce_scores
 from tts.results.collect import text_hash
@@ -55,12 +57,10 @@ def export(
     store: Store,
     folder: str | Path,
     problems: Sequence[Problem],
+    policy: Policy,
+    prm: StepScorer,
     *,
     source: str,
-    policy: str,
-    policy_fingerprint: str,
-    prm: str,
-    prm_fingerprint: str,
 ) -> list[Path]:
     """Write all configs of a policy and a PRM below folder, and return their files. Existing files are replaced.
 
@@ -68,11 +68,11 @@ def export(
     is said on stderr. Raises InputError where the store has nothing of them.
     """
     made: list[Path] = []
-    scores = store.table("scores", {"prm": prm_fingerprint}).read()
+    scores = store.table("scores", {"prm": prm.fingerprint}).read()
     for kind in ("samples", "searches"):
         for table in _tables(store, kind):
             settings = table.settings
-            if settings["policy"] != policy_fingerprint or settings.get("prm", prm_fingerprint) != prm_fingerprint:
+            if settings["policy"] != policy.fingerprint or settings.get("prm", prm.fingerprint) != prm.fingerprint:
                 continue
             if not settings["temperature"] or settings.get("drop_duplicates"):
                 continue  # the schema has no name for these
@@ -81,13 +81,15 @@ def export(
                 continue
             n, solved = found
             method = settings.get("strategy", "best_of_n")
-            path = Path(folder) / f"{policy}-{METHODS[method]}-completions" / config_name(source, n, settings) / FILE
+            path = (
+                Path(folder) / f"{policy.name}-{METHODS[method]}-completions" / config_name(source, n, settings) / FILE
+            )
             _write(path, _rows(problems, solved, n))
             made.append(path)
     if not made:
-        raise InputError(f"export: {store.folder} has no results of {policy} with {prm} on these problems")
+        raise InputError(f"export: {store.folder} has no results of {policy.name} with {prm.name} on these problems")
     for dataset in {path.parents[1] for path in made}:
-        _write_card(dataset, policy=policy, prm=prm, problems=source)
+        _write_card(dataset, policy=policy.name, prm=prm.name, problems=source)
     return made
 
 
@@ -242,16 +244,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         problems = load_problems(given.problems, n=given.n_problems)
         policy = open_policy(given.policy, parameter="--policy", engine="transformers")
         prm = open_prm(given.prm, parameter="--prm", engine="transformers")
-        made = export(
-            Store(given.store),
-            given.folder,
-            problems,
-            source=given.problems,
-            policy=policy.name,
-            policy_fingerprint=policy.fingerprint,
-            prm=prm.name,
-            prm_fingerprint=prm.fingerprint,
-        )
+        made = export(Store(given.store), given.folder, problems, policy, prm, source=given.problems)
     except InputError as error:
         print(error, file=sys.stderr)
         return 2

@@ -216,12 +216,11 @@ def check(config: Config, problems: Mapping[str, Problem], benchmark: Mapping[st
     Raises NotPublishedError, one line, unless the config is whole, as solved_rows() does. Of Parquet only small columns
     are read. A config of the hub is not downloaded for this: it is checked when it is read, and 0 here.
     """
-    rest: list[str] = []
-    if config.files:
-        for _ in _matched(config, problems, ("scores",), needed=("scores",), others=rest):
-            pass
+    if not config.files:
+        return 0
     texts = {problem.text.strip() for problem in benchmark.values()}
-    return sum(text not in texts for text in rest)
+    found = _matched(config, problems, ("scores",), needed=("scores",))
+    return sum(problem is None and row["problem"].strip() not in texts for problem, row in found)
 
 
 def solved_rows(
@@ -233,18 +232,14 @@ def solved_rows(
     has another text for one, or another number of completions or scores than N.
     """
     needed = ("completions", "scores")
-    yield from _matched(config, problems, (*needed, *OTHERS, *columns), needed=needed, others=[])
+    found = _matched(config, problems, (*needed, *OTHERS, *columns), needed=needed)
+    yield from ((problem, row) for problem, row in found if problem is not None)
 
 
 def _matched(
-    config: Config,
-    problems: Mapping[str, Problem],
-    columns: Sequence[str],
-    *,
-    needed: Sequence[str],
-    others: list[str],
-) -> Iterator[tuple[Problem, dict[str, object]]]:
-    """(problem, row); the texts of other problems are added to others."""
+    config: Config, problems: Mapping[str, Problem], columns: Sequence[str], *, needed: Sequence[str]
+) -> Iterator[tuple[Problem | None, dict[str, object]]]:
+    """(problem, row), with None for a row of another problem."""
     by_text = {problem.text.strip(): problem for problem in problems.values()}
     seen: set[str] = set()
     for row in rows(config, ("unique_id", "problem", *columns)):
@@ -253,7 +248,7 @@ def _matched(
         text = row["problem"].strip()
         problem = problems.get(str(row.get("unique_id"))) or by_text.get(text)
         if problem is None:
-            others.append(text)
+            yield None, row
             continue
         where = f"{config}, problem {problem.id}"
         if text != problem.text.strip():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 from tts.errors import InputError
@@ -37,24 +37,28 @@ TREES = 0.95  # share of groups of M completions that must be the children of on
 
 
 @dataclass(frozen=True)
-class PublishedPolicy:
-    """A policy of which the completions are known: a name. It samples nothing."""
+class _KnownByName:
+    """What a policy and a verifier have of which the name alone is known."""
 
-    name: str
-    parameters: float = float("nan")  # by its model card
-    context = 0
-    prompt_settings: Mapping[str, str] = field(default_factory=dict)
+    name: str  # with a source in brackets, where there is one
     provenance: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def model(self) -> str:
-        """Its name without a source."""
-        return self.name.partition(" (")[0]
-
-    @property
     def fingerprint(self) -> str:
-        """Of the name alone: no weights are known."""
-        return f"published:{self.model}"
+        """The name, without its source, since no weights are known."""
+        return f"published:{self.name.partition(' (')[0]}"
+
+    async def close(self) -> None:
+        """There is nothing to let go of."""
+
+
+@dataclass(frozen=True)
+class PublishedPolicy(_KnownByName):
+    """A policy that is known by its name alone, such as one whose completions were published. It samples nothing."""
+
+    parameters: float = float("nan")  # by its model card
+    context = 0
+    prompt_settings: Mapping[str, str] = field(default_factory=dict)
 
     def prompt(self, problem: str) -> tuple[int, ...]:
         """No tokens: it has no tokenizer."""
@@ -64,34 +68,19 @@ class PublishedPolicy:
         """Raises NotPublishedError, always."""
         raise NotPublishedError(f"replay: {self.name} can't be sampled: only what was published is there")
 
-    async def close(self) -> None:
-        """There is nothing to let go of."""
 
-
-@dataclass(frozen=True)
-class PublishedScorer:
-    """The verifier whose scores stand beside the completions: a name. It scores nothing."""
-
-    name: str
-    provenance: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the name alone."""
-        return f"published:{self.name}"
+class PublishedScorer(_KnownByName):
+    """A verifier that is known by its name alone, such as one whose scores were published. It scores nothing."""
 
     async def score(self, problem: str, steps: Sequence[str], *, known: Sequence[float] = ()) -> list[float]:
         """Raises NotPublishedError, always."""
         raise NotPublishedError(f"replay: {self.name} can't score: only what was published is there")
 
-    async def close(self) -> None:
-        """There is nothing to let go of."""
-
 
 def published_policy(model: str) -> PublishedPolicy:
     """The policy of this name, such as meta-llama/Llama-3.2-1B-Instruct."""
     name = short_name(model)
-    return PublishedPolicy(name, GREEDY.get(name, (0.0, float("nan")))[1])
+    return PublishedPolicy(name, parameters=GREEDY.get(name, (0.0, float("nan")))[1])
 
 
 def greedy_baseline(model: str) -> tuple[PublishedPolicy, float]:
@@ -100,7 +89,7 @@ def greedy_baseline(model: str) -> tuple[PublishedPolicy, float]:
     if name not in GREEDY:
         raise InputError(f"greedy_models: no greedy accuracy of {name} is known: choose from {', '.join(GREEDY)}")
     accuracy, parameters = GREEDY[name]
-    return PublishedPolicy(f"{name} ({GREEDY_SOURCE})", parameters), accuracy
+    return PublishedPolicy(f"{name} ({GREEDY_SOURCE})", parameters=parameters), accuracy
 
 
 @dataclass(frozen=True)
@@ -128,15 +117,12 @@ class ReplayStore(Store):
         self.problems = {problem.id: problem for problem in problems}
         self.benchmark = {problem.id: problem for problem in benchmark or problems}
         self.said: dict[str, None] = {}  # what this run goes without, in order
-        self._configs: dict[tuple[str, str], list[Config]] = {}
-        self._whole: dict[Config, bool] = {}  # what was checked
+        self.configs, self._is_whole = cache(self.configs), cache(self._is_whole)  # found and checked once
         self._samples: dict[tuple[str, int], list[Part]] = {}  # (policy's fingerprint, seed) -> as plan_samples() chose
 
     def configs(self, policy: str, method: str) -> list[Config]:
         """The published runs of a policy with a method, by N and seed."""
-        if (policy, method) not in self._configs:
-            self._configs[policy, method] = find_configs(self.source, policy, method)
-        return self._configs[policy, method]
+        return find_configs(self.source, policy, method)
 
     def say(self, what: object) -> None:
         """Tell once what this run goes without."""
@@ -216,7 +202,7 @@ class ReplayStore(Store):
     def has_searches(self, policy: PublishedPolicy, searches: Sequence[Mapping[str, object]]) -> bool:
         """Whether each strategy has a config for one of its searches at least (tts.results.collect.settings_of_search).
 
-        What none of the seeds has is said: strategies are compared, so a budget that one lacks is left out for all.
+        What no seed has is reported: strategies are compared, so a budget that one lacks is left out for all.
         """
         lacking: dict[object, str] = {}
         for settings in searches:
@@ -245,18 +231,14 @@ class ReplayStore(Store):
         return PublishedTable(self, parts, settings)
 
     def _is_whole(self, config: Config) -> bool:
-        if config not in self._whole:
-            try:
-                strangers = check(config, self.problems, self.benchmark)
-                self._whole[config] = True
-                if strangers:
-                    self.say(
-                        f"{config}: {strangers} rows are of problems that `problems` does not have; they are left out"
-                    )
-            except NotPublishedError as error:
-                self._whole[config] = False
-                self.say(f"{error}; it is left out")
-        return self._whole[config]
+        try:
+            strangers = check(config, self.problems, self.benchmark)
+        except NotPublishedError as error:
+            self.say(f"{error}; it is left out")
+            return False
+        if strangers:
+            self.say(f"{config}: {strangers} rows are of problems that `problems` does not have; they are left out")
+        return True
 
 
 def _fits(config: Config, settings: Mapping[str, object]) -> bool:

@@ -20,7 +20,7 @@ import msgspec
 
 from tts.errors import InputError
 from tts.problems import Problem
-from tts.results.store import Key, Record, Store, Table, settings_hash
+from tts.results.store import Key, Record, Store, Table, settings_hash, whole_lines
 
 FOLDER = "shards"  # of a store: the stores of its shards
 SLURM = "slurm"
@@ -54,7 +54,7 @@ class Shard:
             raise InputError(
                 f"--shard {SLURM}: {', '.join(names)} are not all set: this is no task of a job array; give --shard i/N"
             ) from None
-        # Of an array of some of the tasks (sbatch --array=3, to run one again) the N of the others can't be known.
+        # An array of only some tasks (sbatch --array=3, to run one again) does not say how many there were at first.
         if first > 1 or last - first + 1 != count or count == 1:
             raise InputError(
                 f"--shard {SLURM}: the array's {count} tasks from {first} to {last} don't say how many shards there "
@@ -77,7 +77,7 @@ class Shard:
 class ShardStore(Store):
     """A store of its own for the work on some problems; it also finds what another store has, and never writes there.
 
-    tts.results.collect makes nothing of other problems: it takes what is stored of them for failed.
+    tts.results.collect makes nothing for other problems: what is not stored of them counts as failed.
     """
 
     def __init__(self, folder: str | Path, *, beside: str | Path, problems: Collection[Problem]):
@@ -122,8 +122,8 @@ class Merged:
 def merge(stores: Sequence[Path], into: Path) -> Merged:
     """Copy the records that the store `into` lacks from the others, byte for byte. A second time it copies nothing.
 
-    Of a key with different results all stay in the file, and the first success is the one that is read (Table.read);
-    this and every later merge says so. Raises InputError for a folder that is no store, a damaged line and settings
+    Where a key has different results, all of them stay in the file and the first success is read (Table.read); this
+    and every later merge says so. Raises InputError for a folder that is no store, a damaged line and settings
     that don't fit their folder; what was copied by then stays, and nothing is ever removed.
     """
     target, found = Store(into), Merged()
@@ -156,12 +156,12 @@ def _settings(file: Path, name: str) -> dict[str, object]:
 
 def _merge_table(table: Table, files: Sequence[Path], found: Merged) -> None:
     known: dict[Key, set[str]] = defaultdict(set)  # what the records of a key say
-    for line in _whole_lines(table.path, []):
+    for line in whole_lines(table.path):
         key, says = _says(line, table.path)
         known[key].add(says)
     for file in files:
         new = []
-        for line in _whole_lines(file, found.torn):
+        for line in whole_lines(file, torn=found.torn):
             key, says = _says(line, file)
             if says in known[key]:
                 found.there += 1
@@ -180,7 +180,7 @@ def _merge_table(table: Table, files: Sequence[Path], found: Merged) -> None:
 def _compare(table: Table, keys: Collection[Key], found: Merged) -> None:
     """Note how the results of each of these keys differ from the first one."""
     results: dict[Key, list[Record]] = defaultdict(list)
-    for line in _whole_lines(table.path, []) if keys else ():
+    for line in whole_lines(table.path) if keys else ():
         key, says = _says(line, table.path)
         if key in keys and says != FAILED:
             results[key].append(msgspec.json.decode(line))
@@ -208,16 +208,6 @@ def _distance(one: object, other: object) -> float:
 def _content(record: Record) -> Record:
     """A record without what it was made by."""
     return {name: value for name, value in record.items() if name != "made_by"}
-
-
-def _whole_lines(file: Path, torn: list[Path]) -> Iterator[bytes]:
-    if file.exists():
-        with file.open("rb") as stream:
-            for line in stream:
-                if line.endswith(b"\n"):
-                    yield line
-                else:
-                    torn.append(file)
 
 
 def _says(line: bytes, file: Path) -> tuple[Key, str]:

@@ -136,22 +136,28 @@ class Table:
                 draft.replace(path)  # atomic
 
     def _lines(self) -> Iterator[tuple[Key, Record]]:
-        if not self.path.exists():
-            return
         decode = _leave_tree if self.folder.parent.name == "searches" else msgspec.json.decode
-        with self.path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if not line.endswith(b"\n"):
-                    return
-                try:
-                    record = decode(line)
-                    key = tuple(record["key"])
-                except (ValueError, TypeError, LookupError):
-                    raise InputError(
-                        f"store: {self.path}, line {number} is damaged: remove that line to sample it again, "
-                        "or name another folder in `store`"
-                    ) from None
-                yield key, record
+        for number, line in enumerate(whole_lines(self.path), start=1):
+            try:
+                record = decode(line)
+                key = tuple(record["key"])
+            except (ValueError, TypeError, LookupError):
+                raise InputError(
+                    f"store: {self.path}, line {number} is damaged: remove that line to sample it again, "
+                    "or name another folder in `store`"
+                ) from None
+            yield key, record
+
+
+def whole_lines(file: Path, *, torn: list[Path] | None = None) -> Iterator[bytes]:
+    """The lines of a file of records, none where there is no file. One whose last line is cut off goes to torn."""
+    if file.exists():
+        with file.open("rb") as lines:
+            for line in lines:
+                if line.endswith(b"\n"):
+                    yield line
+                elif torn is not None:
+                    torn.append(file)
 
 
 def _leave_tree(line: bytes) -> Record:

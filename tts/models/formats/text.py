@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from tts.errors import InputError
 from tts.models.checkpoint import Checkpoint
@@ -25,7 +26,7 @@ class Text:
         ordinary = [token.content for token in added if not token.special and len(token.content) > 1]
         cuts = "|".join(f"(?<={re.escape(token[0])})(?={re.escape(token[1:])})" for token in ordinary)
         self._cuts = re.compile(cuts) if ordinary else None
-        self._known: dict[str, tuple[int, ...]] = {}
+        self.encode = lru_cache(maxsize=REMEMBERED)(self.encode)
         size = read_setting(checkpoint.config, "vocab_size")
         if size and checkpoint.tokenizer.get_vocab_size(with_added_tokens=False) > size:
             raise InputError(
@@ -52,14 +53,8 @@ class Text:
 
     def encode(self, text: str) -> tuple[int, ...]:
         """The ids of a text as ordinary characters."""
-        ids = self._known.get(text)
-        if ids is None:
-            parts = self._cuts.split(text) if self._cuts else [text]
-            ids = tuple(i for part in parts for i in self.checkpoint.encode_plain(part).ids)
-            if len(self._known) >= REMEMBERED:
-                self._known.clear()
-            self._known[text] = ids
-        return ids
+        parts = self._cuts.split(text) if self._cuts else [text]
+        return tuple(i for part in parts for i in self.checkpoint.encode_plain(part).ids)
 
     def token(self, token: str) -> int | None:
         """The id of a token by its name; None if the tokenizer has no such token."""
