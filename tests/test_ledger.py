@@ -70,6 +70,7 @@ READINGS = {
 }
 
 # A claim's function, its arguments, and what it must find: part -> difference. Worked out by hand.
+PRMS = {"A": np.full(10, 0.8), "B": np.full(10, 0.5), "C": np.full(10, 0.7)}  # trained on -> AUC of each problem
 BY_HAND = {
     "1a": (ledger.claim_1a, ({4: ZERO, 64: HALF}, column(0, 0, 0, 0, 1)), {"N = 64": 0.3}),
     "1b": (ledger.claim_1b, ({16: ZERO, 32: HALF, 64: column(1, 1, 1, 1, 0)},), {"N = 32 to 64": 0.3}),
@@ -208,6 +209,25 @@ BY_HAND = {
             "k = 1, N = 16, at equal FLOPs": -0.5,
         },
     ),
+    "9j": (
+        ledger.claim_9j,
+        (HALF, {"at equal N": ZERO, "at equal FLOPs": ONE}, 16),
+        {"N = 16, at equal N": 0.5, "N = 16, at equal FLOPs": -0.5},
+    ),
+    "9k": (
+        ledger.claim_9k,
+        (
+            {"best_of_n_weighted": {16: HALF}, "beam_search": {4: ONE, 16: ZERO}},
+            {"best_of_n_weighted": {16: ZERO}, "beam_search": {4: ZERO, 16: HALF}},
+        ),
+        {"weighted Best-of-N, N = 16": 0.5, "beam search, N = 16": -0.5},
+    ),
+    "9l": (  # a problem of A: 0.8 by its own PRM, (0.5 + 0.7) / 2 by the others; one of B: 0.5 and (0.8 + 0.7) / 2
+        ledger.claim_9l,
+        (PRMS, ["A"] * 5 + ["B"] * 5, np.full(10, 0.9)),
+        {"other subjects": (-0.2 + 0.25) / 2, "all subjects": (0.1 + 0.4) / 2},
+    ),
+    "9m": (ledger.claim_9m, (PRMS, ["A"] * 5 + ["B"] * 5), {"other subjects": (0.1 + 0.25) / 2}),
 }
 
 
@@ -248,6 +268,8 @@ def test_each_claim_by_hand(name):
         (lambda: ledger.claim_9b({"prm": {}}, 16), "exact"),
         (lambda: ledger.claim_9c({"prm": {}}, {"prm": {}}, "prm"), "exact"),
         (lambda: ledger.claim_9d({4: ONE}, {4: ONE}, {4: ONE}), "n_max of 16"),
+        (lambda: ledger.claim_9l(PRMS, ["D"] * 10, ONE), "problems of the subjects"),
+        (lambda: ledger.claim_9m(PRMS, ["D"] * 10), "problems of the subjects"),
     ],
 )
 def test_a_claim_that_cannot_be_asked_says_what_it_needs(rows, needs, tmp_path):
@@ -448,7 +470,9 @@ def test_questions_of_our_own_are_marked_and_hold_or_do_not(tmp_path):
     rule = ledger_table.rules("9f")
     assert rule.endswith("above -2 points; does not hold if all of it is below that")
     assert "reproduced" not in rule
-    assert [name for name, claim in ledger.CLAIMS.items() if claim.beyond] == [f"9{letter}" for letter in "abcdefghi"]
+    assert [name for name, claim in ledger.CLAIMS.items() if claim.beyond] == [
+        f"9{letter}" for letter in "abcdefghijklm"
+    ]
 
 
 def test_the_readme_prefers_the_full_run(tmp_path):
@@ -513,3 +537,10 @@ def test_intervals_cover_what_they_should():
         held += row.low <= 0.05 <= row.high
     assert 0.9 <= held / 200 <= 0.99
     assert isinstance(ledger.rows("1a", {}), pd.DataFrame)
+
+
+def test_a_problem_without_an_auc_or_a_prm_of_its_subject_is_left_out():
+    auc = {"A": np.array([0.8, np.nan, 0.6]), "B": np.array([0.6, np.nan, 0.6])}
+    own, others = ledger.own_and_others(auc, ["A", "B", "C"])
+    assert own == pytest.approx([0.8, np.nan, np.nan], nan_ok=True)
+    assert others == pytest.approx([0.6, np.nan, np.nan], nan_ok=True)

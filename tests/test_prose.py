@@ -8,6 +8,7 @@ import statistics
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -231,6 +232,40 @@ def lookahead_gains_nothing():
     return bool((rows[rows.claim == "9i"].ours < 0).all())
 
 
+def scorers_told(measure):
+    table = points("19_own_rollouts")
+    return table[table.measure == measure].set_index("scorer").value
+
+
+def labels_alike():
+    auc = scorers_told("AUC within problems")
+    judged = pd.read_csv(ROOT / "figures" / "claims-09.csv", dtype={"claim": str}).query("claim == '9k'")
+    return abs(auc["own-rollouts"] - auc["own-exact"]) < 0.01 and list(judged.verdict)[0] == "holds"
+
+
+def heads_no_better_than_nothing():
+    auc, vote = scorers_told("AUC within problems"), scorers_told("weighted Best-of-N")
+    table = points("15_self_verification").query("method == 'majority' and n == 16")
+    [plain] = table.accuracy
+    own = ["own-rollouts", "own-exact"]
+    return (auc[own] < auc["likelihood a token"]).all() and (vote[own] < plain + 0.005).all()
+
+
+def plain_vote_two_points_ahead():
+    gap = scorers_told("plain vote at its FLOPs")["own-rollouts"] - scorers_told("weighted Best-of-N")["own-rollouts"]
+    rows = pd.read_csv(ROOT / "figures" / "claims-09.csv", dtype={"claim": str}).query("claim == '9j'")
+    return 0.015 < gap < 0.025 and rows.high.iloc[-1] > 0
+
+
+def whose_problems_counts():
+    table = points("20_subjects").pivot(index="trained on", columns="problems of", values="value")
+    rows, columns = (table.drop("all subjects").mean(axis=axis) for axis in (1, 0))
+    rows_9l = pd.read_csv(ROOT / "figures" / "claims-09.csv", dtype={"claim": str}).query("claim == '9l'")
+    home = np.mean([table.loc[name, name] for name in table.columns])
+    small = 0 < home - rows.mean() < 0.03 and rows_9l.verdict.iloc[0] == "too few problems to judge"
+    return np.ptp(rows) < 0.04 and np.ptp(columns) > 0.15 and small
+
+
 # notebook, words that stand in it, whether they hold
 STATEMENTS = [
     ("01", "The vote is level up to N = 2, as it has to be, and then rises", level_up_to_two),
@@ -270,6 +305,10 @@ STATEMENTS = [
         moved_below_and_choice_above,
     ),
     ("09", "all differences are below zero, though a hundred problems", lookahead_gains_nothing),
+    ("09", "is as good as the one with exact labels", labels_alike),
+    ("09", "neither is better in the vote than no verifier at all", heads_no_better_than_nothing),
+    ("09", "the plain vote has two points more, which 500 problems don't prove", plain_vote_two_points_ahead),
+    ("09", "The rows are alike, the columns are not", whose_problems_counts),
 ]
 
 

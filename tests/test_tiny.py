@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 import torch
 from tokenizers import Tokenizer
 
-from tts.tiny import DATA, MODELS
+from tts.errors import ContextExceeded
+from tts.tiny import DATA, MODELS, heads, prm_training
 from tts.tiny.batches import gather
 from tts.tiny.checker import check, content, possible, solved, steps_of
 from tts.tiny.evaluate import auc, prm_table, voted
@@ -23,6 +25,7 @@ from tts.tiny.model import Shape, TinyLlama, rotate
 from tts.tiny.policy_training import policy_examples, policy_loss
 from tts.tiny.prm_training import (
     RIGHT,
+    UNKNOWN,
     WRONG,
     RewardModel,
     corrupt,
@@ -31,6 +34,7 @@ from tts.tiny.prm_training import (
     labelled,
     made_examples,
     prm_loss,
+    rollout_labels,
     score,
 )
 from tts.tiny.problems import LEVELS, SIZES, SPLITS, SUBJECTS, Instance, benchmark, draw, split_of, write
@@ -306,6 +310,127 @@ def test_labels_say_which_token_went_wrong(codec: Codec) -> None:
     ids, targets = labelled(codec, problem, steps)
     assert [v for v in targets["verdict"] if v] == [RIGHT] * len(steps)
     assert WRONG not in targets["prefix"]
+
+
+def test_other_labels_say_nothing_about_a_token_but_that_it_is_part_of_a_step(codec: Codec) -> None:
+    problem = draw("train", 13, 0)
+    steps = problem.solution(Random(0))
+    _, exact = labelled(codec, problem, steps)
+    _, told = labelled(codec, problem, steps, [True] + [False] * (len(steps) - 1))
+    assert [v for v in told["verdict"] if v] == [RIGHT] + [WRONG] * (len(steps) - 1)
+    assert [v == UNKNOWN for v in told["prefix"]] == [v == RIGHT for v in exact["prefix"]]
+    model = RewardModel(grown(TinyLlama(SMALL), layers=1, context=256, seed=0), base=SMALL.layers)
+    of_both = []
+    for targets in (exact, told):
+        batch = {k: torch.tensor([v]) for k, v in (targets | {"tokens": labelled(codec, problem, steps)[0]}).items()}
+        of_both.append(prm_loss(model, codec)(batch)[1])
+    assert of_both[1]["prefix"] == 0 < of_both[0]["prefix"]
+    assert of_both[1]["surprise"] == of_both[0]["surprise"] > 0  # it needs no label
+
+
+@pytest.mark.parametrize("reached", range(6))
+def test_rollouts_find_the_last_step_that_can_be_finished(
+    reached: int, codec: Codec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A policy that finishes from `reached` steps or fewer, one time in two; a solved solution is not asked about."""
+    problem = next(p for p in (draw("train", 14, i) for i in range(999)) if len(p.solution(Random(0))) > 6)
+    right = problem.solution(Random(0))
+    wrong, asked = [*right[:-1], "So $\\boxed{0}$."], []
+
+    def fake(model: object, prompts: list, **settings: object) -> list:
+        """Every second roll-out is solved where it can be; each has as many tokens as its last step."""
+        texts = [codec.decode(ids) for ids in prompts]
+        asked.extend(texts)
+        done = [sum(step in text for step in right[:-1]) for text in texts]
+        ends = [right[-1] if i % 2 and at <= reached else wrong[-1] for i, at in enumerate(done)]
+        return [(codec.encode(end), True) for end in ends]
+
+    monkeypatch.setattr(prm_training, "sample", fake)
+    labels, spent = rollout_labels(codec, None, [(problem, wrong), (problem, right), (problem, [])], rollouts=2, seed=0)
+    assert labels == [[k < reached for k in range(len(wrong))], [True] * len(right), []]
+    assert spent > 0
+    assert len(asked) <= 2 * 3  # two a probe, and three probes of at most seven places
+
+
+# --- verifier heads ---
+
+
+def test_what_a_head_reads_by_hand(codec: Codec) -> None:
+    """Of a solution of two steps: the state after each, and likelihoods of the policy's own forward pass."""
+    policy, _ = load(MODELS / "policy-xs")
+    steps = draw("train", 16, 0).solution(Random(0))[:2]
+    text = draw("train", 16, 0).text
+    other = draw("train", 16, 1)  # longer ones in the same batch change nothing
+    read, _ = heads.readings(policy, codec, [(text, steps), (other.text, other.solution(Random(0)))])
+    ids = codec.prompt(text) + codec.encode(f"{steps[0]}\n\n{steps[1]}\n\n")
+    with torch.inference_mode():
+        hidden = policy(torch.tensor([ids]))[0]
+        logs = torch.log_softmax(policy.logits(hidden), dim=-1)
+    first = len(codec.prompt(text))
+    second = first + len(codec.encode(steps[0])) + 1
+    places = [at for at in range(first, len(ids) - 1) if at != second - 1]
+    likely = [float(logs[at - 1, ids[at]]) for at in places]
+    behind = [
+        float(logs[at - 1].max() - logs[at - 1, ids[at]]) for at in range(first, len(ids) - 1) if at != second - 1
+    ]
+    cut = second - 1 - first
+    assert read.shape == (2, policy.shape.width + 7)
+    assert read[:, : policy.shape.width] == pytest.approx(hidden[[second - 1, len(ids) - 1]].numpy(), abs=1e-4)
+    expected = [
+        [sum(likely[:cut]), sum(behind[:cut]), max(behind[:cut])] * 2 + [0],
+        [sum(likely[cut:]), sum(behind[cut:]), max(behind[cut:]), sum(likely), sum(behind), max(behind), 1],
+    ]
+    [whole] = heads.readings_of([(text, "\n\n".join(steps))])
+    assert whole == pytest.approx(read, abs=1e-3)
+    assert read[:, policy.shape.width :] == pytest.approx(np.array(expected), abs=1e-3)
+
+
+def test_a_head_learns_what_can_be_read() -> None:
+    rng = np.random.default_rng(0)
+    read = [rng.normal(size=(4, 5)).astype(np.float32) for _ in range(200)]
+    labels = [[bool(row[2] > 0) for row in one] for one in read]
+    head, loss = heads.train_head(read, labels, seed=0)
+    assert loss < 0.2
+    assert [score > 0.5 for score in head.scores(np.array([[0, 0, 2, 0, 0], [0, 0, -2, 0, 0]], np.float32))] == [
+        True,
+        False,
+    ]
+    assert head.scores(read[0][:0]) == []
+    assert heads.agreement([[True, False], []], [[True, True], []]) == 0.5
+
+
+@pytest.mark.slow
+def test_heads_are_trained_once(tmp_path: Path) -> None:
+    found = heads.own_heads(tmp_path, solutions=24)
+    assert list(found) == ["own-rollouts", "own-exact"]
+    facts = {name: known for name, (_, known) in found.items()}
+    assert facts["own-rollouts"]["label_tokens"] > 0 == facts["own-exact"]["label_tokens"]
+    assert facts["own-exact"]["agreement"] == 1 > facts["own-rollouts"]["agreement"] > 0.5
+    assert facts["own-exact"]["solution_tokens"] == facts["own-rollouts"]["solution_tokens"]
+    made = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    again = heads.own_heads(tmp_path, solutions=24)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == made
+    for name, (head, known) in again.items():
+        assert known == facts[name]
+        assert all(torch.equal(a, b) for a, b in zip(head.state_dict().values(), found[name][0].state_dict().values()))
+
+
+def test_a_head_is_a_step_scorer(codec: Codec) -> None:
+    policy, _ = load(MODELS / "policy-xs")
+    problem = draw("train", 17, 0)
+    steps = [step + "\n\n" for step in problem.solution(Random(0))]
+    head = heads.Head(policy.shape.width + 7, seed=1)
+    scorer = heads.HeadScorer("mine", head)
+    whole = asyncio.run(scorer.score(problem.text, steps))
+    assert whole == pytest.approx(head.scores(heads.readings(policy, codec, [(problem.text, steps)])[0]))
+    assert asyncio.run(scorer.score(problem.text, steps, known=[0.5])) == [0.5, *whole[1:]]
+    blank = asyncio.run(scorer.score(problem.text, [steps[0], "\n\n", *steps[1:]]))
+    assert blank == pytest.approx([whole[0], whole[0], *whole[1:]])
+    assert scorer.fingerprint == heads.HeadScorer("other", head).fingerprint
+    assert scorer.fingerprint != heads.HeadScorer("mine", heads.Head(policy.shape.width + 7, seed=2)).fingerprint
+    assert scorer.size.weights > 0
+    with pytest.raises(ContextExceeded):
+        asyncio.run(scorer.score(problem.text, steps * 20))
 
 
 # --- figures of the cards ---

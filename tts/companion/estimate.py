@@ -96,10 +96,14 @@ async def _larger_models(setup: Setup) -> None:
 
 
 async def _beyond_the_writeup(setup: Setup) -> None:
+    """All but section 5: the models that it trains are not there yet."""
     given = setup.parameters
     await setup.by_verifier()
-    await setup.samples(prm=setup.prm)
+    [first] = await setup.samples(prm=setup.prm)
     await setup.sweep(search_n_max=given["verifier_n_max"])
+    few = first[first["index"] < min(given["verifier_n_max"], given["n_max"])]
+    for prm in setup.other_prms:
+        await collect.score(setup.problems, few, prm, setup.store)
     for k in lookaheads_of(given["lookaheads"]):
         await setup.looking_ahead(k)
 

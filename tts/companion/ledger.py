@@ -611,3 +611,59 @@ def claim_9i(ahead: Mapping[int, ByN], plain: ByN, same_cost: Mapping[int, ByN])
     asked = {f"k = {k}, N = {n}": values for (k, n), values in minus(lambda _, n: plain[n]).items()}
     dearer = minus(lambda k, n: same_cost[k][n])
     return Compared(asked, beside={f"k = {k}, N = {n}, at equal FLOPs": values for (k, n), values in dearer.items()})
+
+
+@claim(
+    "9j",
+    "above",
+    "19_own_rollouts",
+    "A verifier head trained on the policy's own roll-outs alone votes better than the plain vote",
+    beyond=True,
+)
+def claim_9j(weighted: np.ndarray, majority: Mapping[str, np.ndarray], n: int) -> Mapping[str, np.ndarray]:
+    """weighted Best-of-N with that head - majority, at N = 16 and at the FLOPs of the former
+
+    majority: how it is matched ("at equal N", ...) -> (P,); at equal FLOPs between its N, in log FLOPs.
+    """
+    return {f"N = {n}, {how}": weighted - values for how, values in majority.items()}
+
+
+@claim("9k", "reaches", "19_own_rollouts", "Labels by roll-out are as good as exact ones", beyond=True)
+def claim_9k(rollouts: Mapping[str, ByN], exact: Mapping[str, ByN]) -> Mapping[str, np.ndarray]:
+    """a verifier head trained on labels by roll-out - the same trained on exact labels of the same solutions:
+    weighted Best-of-N and beam search at N = 16
+
+    Both: method -> N -> (P,). Making the labels is left out of the cost.
+    """
+    names = {"best_of_n_weighted": "weighted Best-of-N", "beam_search": "beam search"}
+    largest = {method: max(curve) for method, curve in rollouts.items()}
+    return {f"{names[m]}, N = {n}": rollouts[m][n] - exact[m][n] for m, n in largest.items()}
+
+
+@claim("9l", "below", "20_subjects", "A verifier head trained on one subject knows less about the others", beyond=True)
+def claim_9l(auc: Mapping[str, np.ndarray], subject: Sequence[str], every: np.ndarray) -> Compared:
+    """AUC within problems of the heads of other subjects (their mean for each problem) - of the head of the problem's
+    own subject, all with as many solutions in training; for comparison of one head trained on all subjects - the same
+
+    auc: trained on -> (P,), NaN where a problem's samples are all right or all wrong; subject of each problem; every:
+    the head of all subjects. A problem whose subject has no head is left out.
+    """
+    own, others = own_and_others(auc, subject)
+    return Compared({"other subjects": others - own}, beside={"all subjects": every - own})
+
+
+@claim("9m", "above", "20_subjects", "... but still tells right from wrong there", beyond=True)
+def claim_9m(auc: Mapping[str, np.ndarray], subject: Sequence[str]) -> Mapping[str, np.ndarray]:
+    """AUC within problems of the heads of other subjects (their mean for each problem) - 0.5, which is chance"""
+    return {"other subjects": own_and_others(auc, subject)[1] - 0.5}
+
+
+def own_and_others(auc: Mapping[str, np.ndarray], subject: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """The AUC of each problem by the head of its own subject, and the mean of the others', (P,) each."""
+    table = np.stack(list(auc.values()))
+    mine = np.array([[name == one for one in subject] for name in auc])
+    known = mine.any(axis=0)
+    if not known.any():
+        raise NotAskedError("problems of the subjects that the heads were trained on")
+    own = np.where(known, np.where(mine, table, 0).sum(axis=0), np.nan)
+    return own, np.where(known, np.where(mine, 0, table).sum(axis=0) / (len(table) - 1), np.nan)

@@ -20,6 +20,7 @@ REASONS: dict[str, str] = {
     "8b": "right answers there, not picked (08); N ends at 16",
     "9e": "the PRM is ten times as large as the policy",
     "9h": "doubling N in one fifth halves it in two",
+    "9j": "it tells less than the likelihood alone does",
 }
 BEYOND = "beyond the writeup"
 
@@ -166,7 +167,7 @@ def _points(row: object) -> str:
 
 ABOUT = """# The ledger of claims
 
-Every part of every claim. Differences are in points of accuracy (claim 5: points of the share of N) with 95 %
+Every part of every claim. Differences are in points of accuracy (claim 5: of the share of N; 9l, 9m: of AUC) with 95 %
 intervals over problems, widened so that all parts of a claim hold together. *Matched*: the embedded models were made to
 agree with the real experiment in this. *Predicted*: they were not. *Beyond the writeup*: a question of our own, whose
 rule was written down before it was asked. A verdict that begins with *comparison* is no claim: it is the same question,

@@ -30,6 +30,7 @@ from .sampling import sample
 from .tokenizer import Codec
 
 RIGHT, WRONG = 1, 2  # target values; 0 is "nothing to learn here"
+UNKNOWN = 3  # of a token's prefix: it is part of a step, and nobody knows whether the step can still become right
 
 
 def dialogue(codec: Codec, problem: str, steps: Sequence[str]) -> tuple[list[int], list[int]]:
@@ -51,7 +52,7 @@ def labelled(
 ) -> tuple[list[int], dict[str, list[int]]]:
     """One training example: a dialogue with its three kinds of target; labels default to exact checking.
 
-    With other labels (roll-outs) there is no telling which token went wrong: the prefix targets are left out then.
+    With other labels (roll-outs) there is no telling which token went wrong: the prefix targets are UNKNOWN then.
     """
     exact = labels is None
     labels = check(problem, steps) if labels is None else labels
@@ -68,9 +69,8 @@ def labelled(
             if len(seen) <= offset:
                 continue
             language[at] = int(good)
-            if exact:
-                ways = [way for way in ways if way.startswith(written)]
-                prefix[at] = RIGHT if ways else WRONG
+            ways = [way for way in ways if way.startswith(written)]
+            prefix[at] = (RIGHT if ways else WRONG) if exact else UNKNOWN
         begin = end
     return ids, {"verdict": verdict, "language": language, "prefix": prefix}
 
@@ -103,12 +103,14 @@ def cut(rng: Random, steps: list[str], labels: Sequence[bool], *, share: float =
     return steps
 
 
-def made_examples(codec: Codec, *, count: int, seed: int, corrupted: float = 0.7) -> Examples:
+def made_examples(
+    codec: Codec, *, count: int, seed: int, corrupted: float = 0.7, subject: str | None = None
+) -> Examples:
     """Fresh right solutions, a share of them with one number changed."""
     rows = []
     for index in range(count):
         rng = Random(seed * 1_000_003 + index)
-        problem = draw("train", 7_000 + seed, index)
+        problem = draw("train", 7_000 + seed, index, subject=subject)
         steps = problem.solution(rng)
         if rng.random() < corrupted:
             steps = corrupt(rng, steps)
@@ -125,24 +127,19 @@ def sampled_examples(
     seed: int,
     temperature: float = 0.9,
     rollouts: int = 0,
+    subject: str | None = None,
     cache: Path | None = None,
 ) -> Examples:
     """Solutions sampled from a policy on training problems, labelled by exact checking or, if asked, by roll-outs."""
     if cache and cache.exists():
         return Examples.load(cache)
-    drawn = [draw("train", 9_000 + seed, index) for index in range(problems)]
-    prompts = [codec.prompt(p.text) for p in drawn for _ in range(each)]
+    drawn = [draw("train", 9_000 + seed, index, subject=subject) for index in range(problems)]
+    kept = sampled_solutions(codec, policy, drawn, each=each, seed=seed, temperature=temperature)
+    told = rollout_labels(codec, policy, list(kept.values()), rollouts=rollouts, seed=seed)[0] if rollouts else None
     rows = []
-    for i, (ids, ended) in enumerate(sample(policy, prompts, codec=codec, temperature=temperature, seed=seed)):
-        problem, steps = drawn[i // each], steps_of(codec.decode(ids))
-        if not ended or not steps or len(steps) > 24:
-            continue
-        rng = Random(seed * 1_000_003 + i)
-        if rollouts:
-            labels = rollout_labels(codec, policy, problem, steps, rollouts=rollouts, seed=i)
-            rows.append(labelled(codec, problem, steps, labels))
-        else:
-            rows.append(labelled(codec, problem, cut(rng, steps, check(problem, steps))))
+    for at, (i, (problem, steps)) in enumerate(kept.items()):
+        shown = cut(Random(seed * 1_000_003 + i), steps, told[at] if told else check(problem, steps))
+        rows.append(labelled(codec, problem, shown, told[at][: len(shown)] if told else None))
     examples = gather(rows)
     if cache:
         cache.parent.mkdir(parents=True, exist_ok=True)
@@ -150,23 +147,54 @@ def sampled_examples(
     return examples
 
 
-def rollout_labels(
-    codec: Codec, policy: TinyLlama, problem: Instance, steps: Sequence[str], *, rollouts: int, seed: int
-) -> list[bool]:
-    """Monte-Carlo labels (Math-Shepherd's hard estimate): a step is right if any continuation of it is solved.
+def sampled_solutions(
+    codec: Codec, policy: TinyLlama, problems: Sequence[Instance], *, each: int, seed: int, temperature: float = 0.9
+) -> dict[int, tuple[Instance, list[str]]]:
+    """`each` solutions a problem with their problems, by number; those that did not end or are long are left out."""
+    prompts = [codec.prompt(p.text) for p in problems for _ in range(each)]
+    kept = {}
+    for i, (ids, ended) in enumerate(sample(policy, prompts, codec=codec, temperature=temperature, seed=seed)):
+        steps = steps_of(codec.decode(ids))
+        if ended and 0 < len(steps) <= 24:
+            kept[i] = problems[i // each], steps
+    return kept
 
-    Needs no checker of steps, only the answer, but costs `rollouts` solutions a step and calls a right step wrong where
-    the policy cannot finish from it.
+
+def rollout_labels(
+    codec: Codec,
+    policy: TinyLlama,
+    solutions: Sequence[tuple[Instance, Sequence[str]]],
+    *,
+    rollouts: int,
+    seed: int,
+) -> tuple[list[list[bool]], int]:
+    """Monte-Carlo labels, one list a solution, and the tokens that were sampled for all of them.
+
+    A step is right if any of so many continuations of it is solved (the hard estimate of Math-Shepherd, arXiv
+    2312.08935). Then so are all steps before it, so the last right one is found by bisection (arXiv 2406.06592), and a
+    solution that is solved needs no continuation. This takes no checker of steps, only the answer, but it calls a right
+    step wrong where the policy cannot finish from it.
     """
-    prompts, owner = [], []
-    for i in range(len(steps) - 1):
-        done = codec.encode("\n\n".join(steps[: i + 1]) + "\n\n")
-        prompts += [codec.prompt(problem.text) + done] * rollouts
-        owner += [i] * rollouts
-    labels = [False] * (len(steps) - 1) + [solved(problem, steps)]
-    for i, (ids, _) in zip(owner, sample(policy, prompts, codec=codec, temperature=0.8, seed=seed) if prompts else []):
-        labels[i] = labels[i] or solved(problem, steps_of(codec.decode(ids)))
-    return labels
+    low = [len(steps) if solved(problem, steps) else 0 for problem, steps in solutions]  # so many steps are right
+    high = [len(steps) for _, steps in solutions]  # at most; the last step of an unsolved one is wrong
+    high = [at if at == most else most - 1 for at, most in zip(low, high)]
+    spent = wave = 0
+    while open_ := [i for i in range(len(solutions)) if low[i] < high[i]]:
+        middle = {i: (low[i] + high[i] + 1) // 2 for i in open_}
+        prompts = [
+            codec.prompt(solutions[i][0].text) + codec.encode("\n\n".join(solutions[i][1][: middle[i]]) + "\n\n")
+            for i in open_
+            for _ in range(rollouts)
+        ]
+        drawn = sample(policy, prompts, codec=codec, temperature=0.8, seed=1000 * seed + wave)
+        spent, wave = spent + sum(len(ids) for ids, _ in drawn), wave + 1
+        for at, i in enumerate(open_):
+            tries = drawn[at * rollouts : (at + 1) * rollouts]
+            if any(solved(solutions[i][0], steps_of(codec.decode(ids))) for ids, _ in tries):
+                low[i] = middle[i]
+            else:
+                high[i] = middle[i] - 1
+    return [[k < right for k in range(len(steps))] for right, (_, steps) in zip(low, solutions)], spent
 
 
 class RewardModel(nn.Module):
@@ -253,15 +281,15 @@ def prm_loss(
 
     def loss(batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, float]]:
         own, first, hidden = model(batch["tokens"])
-        at, learnt, told = batch["verdict"] > 0, batch["language"][:, 1:] > 0, batch["prefix"] > 0
+        at, learnt, told = batch["verdict"] > 0, batch["language"][:, 1:] > 0, batch["prefix"][:, 1:] > 0
+        known = (batch["prefix"] > 0) & (batch["prefix"] < UNKNOWN)
         verdict = mean_loss(verdict_logits(model.llama, hidden[at], codec), batch["verdict"][at] - 1)
         words = mean_loss(model.llama.logits(own[:, :-1][learnt]), batch["tokens"][:, 1:][learnt])
-        still = mean_loss(model.prefix(hidden[told]), batch["prefix"][told] - 1)
+        still = mean_loss(model.prefix(hidden[known]), batch["prefix"][known] - 1)
         with torch.no_grad():
             logits = model.llama.logits(own[:, :-1]).float()
             thought = functional.cross_entropy(logits.transpose(1, 2), batch["tokens"][:, 1:], reduction="none")
         read = model.surprise(first[:, 1:]).float()[..., 0]
-        told = told[:, 1:]
         reading = functional.smooth_l1_loss(read[told], thought[told].clamp(max=6.0), reduction="sum")
         reading = reading / max(int(told.sum()), 1)
         value = verdict + language * words + prefix * still + surprise * reading
