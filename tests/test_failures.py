@@ -53,7 +53,9 @@ def test_what_follows_a_wrong_step_is_wrong_whatever_the_labels_say():
         (only("a", "d"), False, False, "dropped by the verifier"),
         (only("x"), False, False, "never drawn"),
         (only("b", "x"), False, False, "never drawn"),
-        (lambda steps: None, False, False, "never drawn"),
+        (lambda steps: None, True, True, "voted for"),
+        (lambda steps: None, False, True, "outvoted"),
+        (lambda steps: None, False, False, "no right answer returned"),
     ],
 )
 def test_causes(labels, voted, returned, expected):

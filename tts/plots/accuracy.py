@@ -175,7 +175,15 @@ def draw_differences(ax: Axes, paired: pd.DataFrame, *, looks: Looks | None = No
         ax.axvspan(n / half, n * half, color="#f2f2f2", lw=0, zorder=0)
     for line in ax.lines[1:]:
         line.set_linestyle("none")  # between two budgets nothing was measured
+    at_least(ax)
     ax.set_ylabel("minus weighted\nBest-of-N (points)")
+
+
+def at_least(ax: Axes, points: float = 2.0) -> None:
+    """Let the y axis span so many points where all that is drawn is one number: a scale of hundredths would mislead."""
+    low, high = ax.get_ylim()
+    if high - low < points:
+        ax.set_ylim((low + high - points) / 2, (low + high + points) / 2)
 
 
 def _legend(
