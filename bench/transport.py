@@ -51,7 +51,7 @@ from importlib import metadata
 from vllm.entrypoints.cli.main import main
 from tts.models.vllm import vllm_package
 version, package = metadata.version, vllm_package()[0]
-metadata.version = lambda name: version(package if name == "vllm" else name)
+metadata.version = lambda name: version(package) + "+cpu" * (package != "vllm") if name == "vllm" else version(name)
 main()
 """
 

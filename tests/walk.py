@@ -9,6 +9,7 @@ import json
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 
@@ -29,10 +30,13 @@ def walk(notebook: Path, changes: dict) -> list[list[str]]:
             if "parameters" in cell["metadata"].get("tags", []):
                 source = parameters_of(source, changes)
             with capture_output() as seen:
-                shell.run_cell(source).raise_error()
-            data = [output.data for output in seen.outputs]
+                done = shell.run_cell(source)
+                done.raise_error()
+            last = shell.display_formatter.format(done.result)[0] if done.result is not None else {}
+            data = [*(output.data for output in seen.outputs), last]
             plain, html = ("\n".join(one.get(f"text/{form}", "") for one in data) for form in ("plain", "html"))
             shown.append([seen.stdout, seen.stderr, plain, html])
+    plt.close("all")
     return shown
 
 
