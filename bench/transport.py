@@ -3,7 +3,7 @@
 vLLM's scheduler, output handling and front end are the real ones; only the device is a clock (bench/_made_up.py). Two
 loads: "steps" of a policy of 1B, and "scores" of a PRM of 8B. "idle" is the share of time in which the device has
 nothing to do: what the transport costs on a GPU. It depends on how many cores are free, processor time a request hardly
-does. The "floor" is the device that never waits.
+does. "at most" is what a device that never waits would serve.
 
 TTS_BENCH_SECONDS (8) is the time of each measurement after a warm-up of a third of it, TTS_BENCH_FRONT_ENDS (1,4) lists
 the server's --api-server-count, and TTS_BENCH_SLOWER (1) makes the device slower by this factor, for a machine whose
@@ -41,7 +41,7 @@ from tts.models.vllm import VllmClient, vllm_package
 from tts.tiny import MODELS
 
 ROOT = Path(__file__).parents[1]
-ROW = "{:7} {:22} {:>10} {:>6} {:>9} {:>7} {:>8} {:>10} {:>7} {:>8}"
+ROW = "{:7} {:22} {:>10} {:>6} {:>9} {:>7} {:>8} {:>10} {:>7}"
 PROBLEMS, PROMPT, CHILDREN = 32, 150, 4  # problems, the tokens of a prompt, next steps of one prefix
 IN_FLIGHT = 1024  # requests
 DEVICE = "bench._made_up.Device"
@@ -67,6 +67,11 @@ class Load:
     step: int  # tokens of a step of a solution
     config: dict  # of the model
     settings: dict  # of vLLM
+
+    @property
+    def most(self) -> float:
+        """Requests a second that its device serves if it never waits."""
+        return self.rate / self.step if self.kind == "score" else 256 / self.base / self.step
 
     def requests(self, seed: int) -> Iterator[tuple]:
         """Arguments of requests without end: of a step, its CHILDREN alternatives; of a score, one that is new."""
@@ -132,7 +137,7 @@ def main() -> None:
     fronts = [int(one) for one in (os.environ.get("TTS_BENCH_FRONT_ENDS") or "1,4").split(",")]
     slower = float(os.environ.get("TTS_BENCH_SLOWER") or "1")
     print(f"{len(os.sched_getaffinity(0))} cores, {os.getloadavg()[0]:.1f} busy before it began; {seconds:g} s each")
-    head = ("load", "transport", "requests/s", "idle", "in a step", "client", "engine", "front ends", "all", "floor/s")
+    head = ("load", "transport", "requests/s", "idle", "in a step", "client", "engine", "front ends", "all")
     print(ROW.format(*head), "  (processor ms a request: client to all)", flush=True)
     for name, load in LOADS.items():
         with tempfile.TemporaryDirectory(prefix="tts-bench-") as scratch:
@@ -141,6 +146,7 @@ def main() -> None:
             checkpoint = open_checkpoint(str(model), max_context=load.context)
             os.environ["TTS_MADE_UP"] = f"{load.base * slower} {load.rate / slower} {folder / 'counters'}"
             counters(folder / "counters", "w+").flush()
+            print(f"{name}: at most {load.most / slower:,.0f} requests a second")
             for front in (0, *fronts):
                 way = host(checkpoint, load, folder) if not front else server(checkpoint, load, folder, front)
                 with way as (replica, pid):
@@ -266,14 +272,12 @@ async def measure(engines: Engines, load: Load, pid: int | None, folder: Path, s
         raise failed[0]
     made, steps, busy, tokens, rows, client = (b - a for a, b in zip(before[:6], after[:6], strict=True))
     cpu = after[6] - before[6]
-    floor = made / busy if busy else float("nan")
     each = [1000 * value / made for value in (client, cpu["engine"], cpu["front"], client + cpu.total())]
     return [
         f"{made / took:,.0f}",
-        f"{1 - busy / took:.0%}",
+        f"{max(0.0, 1 - busy / took):.0%}",  # a step counts when it begins
         f"{rows / steps:.0f}",
         *(f"{value:.2f}" for value in each),
-        f"{floor:,.0f}",
     ]
 
 
