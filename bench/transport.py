@@ -3,7 +3,7 @@
 vLLM's scheduler, output handling and front end are the real ones; only the device is a clock (bench/_made_up.py). Two
 loads: "steps" of a policy of 1B, and "scores" of a PRM of 8B. "idle" is the share of time in which the device has
 nothing to do: what the transport costs on a GPU. It depends on how many cores are free, processor time a request hardly
-does. "at most" is what a device that never waits would serve.
+does. Requests are counted by the tokens that the device makes. "at most" is what a device that never waits would serve.
 
 TTS_BENCH_SECONDS (8) is the time of each measurement after a warm-up of a third of it, TTS_BENCH_FRONT_ENDS (1,4) lists
 the server's --api-server-count, and TTS_BENCH_SLOWER (1) makes the device slower by this factor, for a machine whose
@@ -44,6 +44,7 @@ ROOT = Path(__file__).parents[1]
 ROW = "{:7} {:22} {:>10} {:>6} {:>9} {:>7} {:>8} {:>10} {:>7}"
 PROBLEMS, PROMPT, CHILDREN = 32, 150, 4  # problems, the tokens of a prompt, next steps of one prefix
 IN_FLIGHT = 1024  # requests
+BLOCK = 32  # tokens, the smallest on a CPU
 DEVICE = "bench._made_up.Device"
 # The command `vllm`, which asks for the version of a package with that name; the build for CPUs has another.
 SERVE = """
@@ -70,8 +71,8 @@ class Load:
 
     @property
     def most(self) -> float:
-        """Requests a second that its device serves if it never waits."""
-        return self.rate / self.step if self.kind == "score" else 256 / self.base / self.step
+        """Requests a second that its device serves if it never waits; half a block of a prefix is read again."""
+        return self.rate / (self.step + BLOCK / 2) if self.kind == "score" else 256 / self.base / self.step
 
     def requests(self, seed: int) -> Iterator[tuple]:
         """Arguments of requests without end: of a step, its CHILDREN alternatives; of a score, one that is new."""
@@ -208,7 +209,7 @@ def server(checkpoint: Checkpoint, load: Load, folder: Path, front: int) -> Iter
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    settings = {"max_model_len": load.context, "max_num_seqs": 256, "block_size": 32, **load.settings}
+    settings = {"max_model_len": load.context, "max_num_seqs": 256, "block_size": BLOCK, **load.settings}
     settings |= {"api_server_count": front, "port": port, "host": "127.0.0.1", "distributed_executor_backend": DEVICE}
     options = [part for name, value in settings.items() for part in (f"--{name.replace('_', '-')}", str(value))]
     flags = ["--tokens-only", "--enable-prompt-tokens-details", "--disable-uvicorn-access-log", "--enforce-eager"]
@@ -246,12 +247,11 @@ def server(checkpoint: Checkpoint, load: Load, folder: Path, front: int) -> Iter
 
 async def measure(engines: Engines, load: Load, pid: int | None, folder: Path, seconds: float) -> list[str]:
     """The cells of a row; pid: of the server, None for the host."""
-    requests, done = load.requests(0), Counter()
+    requests = load.requests(0)
 
     async def go_on() -> None:
         for arguments in requests:  # shared: each takes the next
             await engines.request(load.kind, *arguments)
-            done["requests"] += 1
 
     await engines.request(load.kind, *next(requests))  # starts the host
     if pid is None:
@@ -259,10 +259,10 @@ async def measure(engines: Engines, load: Load, pid: int | None, folder: Path, s
     tasks = [asyncio.ensure_future(go_on()) for _ in range(IN_FLIGHT)]
     await asyncio.sleep(seconds / 3)
     seen = counters(folder / "counters", "r")
-    before, began = (done["requests"], *seen.copy(), time.process_time(), spent(pid)), time.perf_counter()
+    before, began = (*seen.copy(), time.process_time(), spent(pid)), time.perf_counter()
     await asyncio.sleep(seconds)
     took = time.perf_counter() - began
-    after = (done["requests"], *seen.copy(), time.process_time(), spent(pid))
+    after = (*seen.copy(), time.process_time(), spent(pid))
     failed = [task.exception() for task in tasks if task.done()]
     for task in tasks:
         task.cancel()
@@ -270,8 +270,9 @@ async def measure(engines: Engines, load: Load, pid: int | None, folder: Path, s
     await engines.close()
     if failed:
         raise failed[0]
-    made, steps, busy, tokens, rows, client = (b - a for a, b in zip(before[:6], after[:6], strict=True))
-    cpu = after[6] - before[6]
+    steps, busy, _, rows, client = (b - a for a, b in zip(before[:5], after[:5], strict=True))
+    made = rows / (load.step if load.kind == "sample" else 1)  # those that end come in waves
+    cpu = after[5] - before[5]
     each = [1000 * value / made for value in (client, cpu["engine"], cpu["front"], client + cpu.total())]
     return [
         f"{made / took:,.0f}",

@@ -68,8 +68,8 @@ def save_policy(path: Path, *, shape: dict, seed: int = 0, boxes: bool = True) -
     words = [ids[0] for ids in map(encode, WORDS) if len(ids) == 1]
     [blank], box, [close], end = encode("\n\n"), encode("\\boxed{"), encode("}"), tokenizer.eos_token_id
     digits = [ids[0] for ids in map(encode, "0123456789")]
-    after = {word: [(words, 6.0), ([blank], 6.0)] for word in words}
-    after[blank] = [(words, 6.0), ([box[0]], 7.0 if boxes else -30.0)]
+    after = {word: [(words, 6.0), ([blank], 7.5)] for word in words}
+    after[blank] = [(words, 6.0), ([box[0]], 9.0 if boxes else -30.0)]
     after |= {one: [([two], 20.0)] for one, two in zip(box, box[1:], strict=False)}
     after[box[-1]] = [(digits, 12.0)]
     after |= {digit: [([close], 12.0), (digits, 8.0)] for digit in digits}
