@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from fakes import PROBLEM, ScriptedPolicy, ScriptedScorer, by_last, table
 
-from tts.analysis.failures import CAUSES, by_depth, cause
+from tts.analysis.failures import CAUSES, UNLABELLED, by_depth, cause
 from tts.strategies import beam_search
 
 DRAWS = {
@@ -53,10 +53,12 @@ def test_what_follows_a_wrong_step_is_wrong_whatever_the_labels_say():
         (only("a", "d"), False, False, "dropped by the verifier"),
         (only("x"), False, False, "never drawn"),
         (only("b", "x"), False, False, "never drawn"),
-        (lambda steps: None, False, False, "never drawn"),
+        (lambda steps: None, True, True, "voted for"),
+        (lambda steps: None, False, True, "outvoted"),
+        (lambda steps: None, False, False, "no right answer returned"),
     ],
 )
 def test_causes(labels, voted, returned, expected):
     depths = by_depth(searched(a=0.6, b=0.8, d=0.2, f=0.7, g=0.7), labels)
     assert cause(depths, voted=voted, returned=returned) == expected
-    assert expected in CAUSES
+    assert expected in (*CAUSES, *UNLABELLED)

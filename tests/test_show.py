@@ -58,6 +58,19 @@ def test_ballots_by_hand():
     assert table.votes.tolist() == [2, 1]
 
 
+def test_ballots_where_nobody_answers():
+    nobody = {
+        "key": pd.Series([None], dtype=object),
+        "answer": [None],
+        "correct": [False],
+        "scores": [[0.5]],
+        "index": 0,
+    }
+    assert show.ballots({"all": pd.DataFrame(nobody)}, "last").data.empty
+    nothing = pd.DataFrame(nobody)[:0]
+    assert show.ballots({"returned nothing": nothing}, "last").data.empty
+
+
 def test_ballots_have_one_spelling():
     answers = [r"\left(27,43\right)", "(28, 61)", r"\left(28,61\right)"]
     keys = [found.key for found in canonical_keys(answers)]

@@ -109,7 +109,7 @@ def ballots(tables: Mapping[str, pd.DataFrame], reduction: str, *, most: int = 6
         seen["chosen by"] = [", ".join(rule for rule, key in chosen.items() if key == answer) for answer in seen.index]
         seen = seen.sort_values("votes", ascending=False, kind="stable")
         top = [i < most or bool(by) for i, by in enumerate(seen["chosen by"])]
-        parts.append(seen[top].assign(of=label))
+        parts.append(seen.loc[top].assign(of=label))
     table = (
         pd.concat(parts).set_index(["of", "answer"]).rename(columns={"total": "sum of scores", "best": "best score"})
     )

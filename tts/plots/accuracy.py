@@ -183,6 +183,7 @@ def draw_differences(ax: Axes, paired: pd.DataFrame, *, looks: Looks | None = No
     _strips(ax, paired, apart)
     for line in ax.lines[1:]:
         line.set_linestyle("none")  # between two budgets nothing was measured
+    at_least(ax)
     ax.set_ylabel("minus weighted\nBest-of-N (points)")
 
 
@@ -191,6 +192,13 @@ def _strips(ax: Axes, points: pd.DataFrame, apart: float) -> None:
     for n, methods in points.groupby("n").method.nunique().items():
         half = 2 ** (apart * (methods + 0.5) / 2)
         ax.axvspan(n / half, n * half, color="#f2f2f2", lw=0, zorder=0)
+
+
+def at_least(ax: Axes, points: float = 2.0) -> None:
+    """Let the y axis span so many points where all that is drawn is one number: a scale of hundredths would mislead."""
+    low, high = ax.get_ylim()
+    if high - low < points:
+        ax.set_ylim((low + high - points) / 2, (low + high + points) / 2)
 
 
 def _legend(

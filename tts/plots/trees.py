@@ -42,6 +42,12 @@ MOST_AREA = 600  # of the marker of the step that was drawn most often
 COLOURS = {"root": INK, "dropped": PALE, "duplicate": PALE, "cut": PALE}  # of states, and KEPT for all others
 
 
+def rings(tables: Mapping[str, pd.DataFrame]) -> str:
+    """What a caption says of the rings in a picture of these node tables."""
+    known = any(table.right.notna().any() for table in tables.values())
+    return "Rings mark right steps" if known else "No ring marks a right step, as these steps can't be checked"
+
+
 def node_table(
     search: Search,
     *,
