@@ -101,8 +101,7 @@ def _read_file(path: Path) -> Iterator[tuple[str, object]]:
             data = pandas.read_parquet(BytesIO(data), dtype_backend="pyarrow").to_json(orient="records").encode()
         text = data.decode(json.detect_encoding(data))
     except FileNotFoundError:
-        where = "a relative path starts at the current folder, in a notebook at its own"
-        known = f"a file ({where}), a hub id owner/name, {', '.join(EMBEDDED)}"
+        known = f"a file (from the current folder, in a notebook its own), a hub id owner/name, {', '.join(EMBEDDED)}"
         raise InputError(f"problems: there is no file {path}: give {known}") from None
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
