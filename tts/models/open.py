@@ -51,7 +51,7 @@ def open_policy(
     name                    what figures and records call it; "" for the model's own name
     parameter               the notebook's parameter that names the model, for error messages
     engine                  "vllm", "transformers", or "auto": transformers for a small model (up to 64 MiB) where there
-                            is no GPU, because it is several times faster; otherwise see choose_engine
+                            is no GPU, because it is faster there; otherwise see choose_engine
     revision                of a hub id that names none; it is pinned to its current commit
     system_prompt           "" for none
     dtype                   "auto" (float32 on a CPU, the weights' own type on a GPU), or one of DTYPES
