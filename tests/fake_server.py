@@ -50,18 +50,11 @@ class FakeServer:
         return self
 
     async def stop(self):
-        """As a kill does: connections end without an answer, also one that a client opens again meanwhile."""
-        server = self.runner.server
-        self._abort(server)
-        await self.runner.cleanup()
-        await asyncio.sleep(0.05)  # what was being accepted is a connection by now
-        self._abort(server)
-        await asyncio.sleep(0)  # transports close in the loop's next round
-
-    def _abort(self, server):
-        for handler in list(server.connections) if server else ():
+        """As a kill does: connections end without an answer."""
+        for handler in list(self.runner.server.connections) if self.runner.server else ():
             if handler.transport:
                 handler.transport.abort()
+        await self.runner.cleanup()
 
     @web.middleware
     async def guard(self, request, handler):

@@ -365,8 +365,6 @@ def test_a_slow_engine_that_decodes_is_waited_for():
     assert len(progress) > 2, "what collect looks at goes on too"
 
 
-# A socket of a stand-in server that an earlier test has ended is now and then collected while this one runs.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_problems_of_a_replica_that_hangs_go_on_elsewhere():
     async def main():
         async with running(hung := FakeServer(faults=["hang"] * 99, metrics=False), good := FakeServer()):
@@ -401,6 +399,43 @@ class Silent:
 
     async def close(self):
         """Nothing to close."""
+
+
+class Looking(Silent):
+    """A replica whose counters take for ever, and which answers while somebody looks at them."""
+
+    def __init__(self):
+        super().__init__("looking")
+        self.looks, self.looked_at_the_end = asyncio.Event(), None
+
+    async def send(self, kind, arguments):
+        await self.looks.wait()
+        return [self.label]
+
+    async def mark(self):
+        self.looks.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.looks.clear()
+
+    async def close(self):
+        self.looked_at_the_end = self.looks.is_set()
+
+
+def test_closing_ends_the_look_that_is_under_way():
+    """It would ask an engine whose connections are closed, or open another one."""
+
+    async def main():
+        replica = Looking()
+        watched = engines.Engines([replica], patience=0.05)
+        assert await watched.request("sample", 1) == ["looking"]
+        assert replica.looks.is_set()
+        await watched.close()
+        assert replica.looked_at_the_end is False
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ class Engines:
     async def close(self) -> None:
         """Close the connections. The next request opens others."""
         for replica in self._replicas:
-            await replica.engine.close()
+            await replica.close()
 
     def _gate_here(self) -> _Gate:
         """The gate of the running event loop: what another loop has left behind is forgotten."""
@@ -227,6 +227,14 @@ class _Watched:
             await self.engine.open()
         finally:
             self._opening -= 1
+
+    async def close(self) -> None:
+        """See Replica.close. The watch ends first: a look that is under way would open a connection again."""
+        watcher, self._watcher = self._watcher, None
+        if watcher is not None and watcher.get_loop() is asyncio.get_running_loop():
+            watcher.cancel()
+            await asyncio.wait([watcher])
+        await self.engine.close()
 
     async def ask(self, kind: str, arguments: Sequence[object], patience: float) -> list:
         """The answer. Raises Hung if there is neither an answer nor a token from this replica for patience seconds."""
