@@ -45,6 +45,13 @@ def test_what_follows_a_wrong_step_is_wrong_whatever_the_labels_say():
     assert depths.drawn_right.tolist() == [3, 2, 0]  # d and e, not f and g
 
 
+def test_one_solution_without_labels_leaves_no_counts_of_right_steps():
+    search = searched(a=0.6, b=0.8, d=0.2, f=0.7, g=0.7)
+    depths = by_depth(search, lambda steps: None if steps[0].strip() == "a" else [False] * len(steps))
+    assert depths.drawn.tolist() == [4, 4, 4]
+    assert depths[["drawn_right", "kept_right"]].isna().all(axis=None)
+
+
 @pytest.mark.parametrize(
     ("labels", "voted", "returned", "expected"),
     [

@@ -33,7 +33,7 @@ def by_depth(search: Search, labels: Labels) -> pd.DataFrame:
         steps = texts[node.path] = (*before, node.text) if node.text.strip() else before
         if steps not in known:  # what follows a wrong step is wrong
             found = labels(steps)
-            is_known = found is not None
+            is_known = is_known and found is not None
             known[steps] = known[before] and all(found or [False])
         right, kept = known[steps], node.fate in ("kept", "solution")
         rows.append((len(node.path) - 1, 1, right, kept, kept and right))
