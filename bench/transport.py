@@ -36,6 +36,7 @@ from tts.errors import EngineError
 from tts.models.checkpoint import Checkpoint, open_checkpoint
 from tts.models.engines import Engines
 from tts.models.host import running_hosts, stop_hosts
+from tts.models.plan import known_config
 from tts.models.server import Server
 from tts.models.vllm import VllmClient, vllm_package
 from tts.tiny import MODELS
@@ -66,7 +67,7 @@ class Load:
     base: float  # seconds of a step at least
     rate: float  # tokens a second that it reads
     step: int  # tokens of a step of a solution
-    config: dict  # of the model
+    model: str  # whose shape it has
     settings: dict  # of vLLM
 
     @property
@@ -88,7 +89,6 @@ class Load:
                     yield prefix, CHILDREN * number + child, 0.8, 1.0, self.step, None, [1]
 
 
-LLAMA = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 128256, "rms_norm_eps": 1e-5}
 LOADS = {
     # A step of a policy of 1B on an H100: weights, keys and values of 256 sequences, and sampling from 128,256 tokens.
     "steps": Load(
@@ -97,15 +97,7 @@ LOADS = {
         base=0.003,
         rate=200_000,
         step=40,
-        config=LLAMA
-        | {
-            "hidden_size": 2048,
-            "num_hidden_layers": 16,
-            "num_attention_heads": 32,
-            "num_key_value_heads": 8,
-            "head_dim": 64,
-            "intermediate_size": 8192,
-        },
+        model="meta-llama/Llama-3.2-1B-Instruct",
         settings={},
     ),
     # A PRM of 8B there: 2 x 8e9 operations a token, at about half of what the tensor cores do in 16 bits.
@@ -115,15 +107,7 @@ LOADS = {
         base=0.008,
         rate=30_000,
         step=50,
-        config=LLAMA
-        | {
-            "hidden_size": 4096,
-            "num_hidden_layers": 32,
-            "num_attention_heads": 32,
-            "num_key_value_heads": 8,
-            "head_dim": 128,
-            "intermediate_size": 14336,
-        },
+        model="RLHFlow/Llama3.1-8B-PRM-Deepseek-Data",
         settings={"max_num_batched_tokens": 8192},
     ),
 }
@@ -170,8 +154,8 @@ def make_up(folder: Path, load: Load) -> Path:
     from safetensors.numpy import save_file
 
     shutil.copytree(MODELS / "policy-xs", folder, ignore=shutil.ignore_patterns("*.safetensors", "config.json"))
-    ids = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 0}
-    config = load.config | ids | {"max_position_embeddings": load.context, "dtype": "bfloat16"}
+    ours = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 0, "rms_norm_eps": 1e-5}
+    config = known_config(load.model) | ours | {"max_position_embeddings": load.context}
     (folder / "config.json").write_text(json.dumps(config))
     save_file({}, folder / "model.safetensors")
     return folder
