@@ -12,8 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tts.companion.parameters import notebooks
+
 ROOT = Path(__file__).parents[1]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+NOTEBOOKS = notebooks()
 LONGEST, MEDIAN = 15, 7  # lines of a code cell
 
 
@@ -41,10 +43,16 @@ def paired(name, method):
     return table[(table.panel == "difference") & (table.method == method)].set_index("n")[["low", "high"]]
 
 
-def verdicts(number, claim):
-    """part -> verdict of a claim, from the rows that a notebook wrote."""
-    rows = pd.read_csv(ROOT / "figures" / f"claims-{number}.csv", dtype={"claim": str})
-    return rows[rows.claim == claim].set_index("part").verdict
+def claim_rows(claim, run=""):
+    """The ledger's rows of a claim, from the default run or the one in figures/run."""
+    files = sorted((ROOT / "figures" / run).glob("claims-*.csv"))
+    rows = pd.concat([pd.read_csv(file, dtype={"claim": str}) for file in files], ignore_index=True)
+    return rows[rows.claim == claim]
+
+
+def verdicts(claim):
+    """part -> verdict of a claim."""
+    return claim_rows(claim).set_index("part").verdict
 
 
 def level_up_to_two():
@@ -100,7 +108,7 @@ def ahead_on_hard_behind_on_easy():
 
 
 def searches_not_told_apart():
-    return set(verdicts("06", "6a")) | set(verdicts("06", "6b")) == {"too few problems to judge"}
+    return set(verdicts("6a")) | set(verdicts("6b")) == {"too few problems to judge"}
 
 
 def dvts_covers_more():
@@ -135,7 +143,7 @@ def where_the_headline_ends():
     table = points("02_headline")
     reached = at(table, "policy-xs, compute-optimal").iloc[-1]
     next_larger = table[table.label.fillna("").str.startswith("policy-s")].accuracy.iloc[0]
-    [first], [second] = verdicts("08", "8a"), verdicts("08", "8b")
+    [first], [second] = verdicts("8a"), verdicts("8b")
     return reached > next_larger and first == "too few problems to judge" and second == "not reproduced"
 
 
@@ -147,8 +155,7 @@ def full_run_tells_beam_search():
 
 
 def full_run_tells_dvts():
-    rows = pd.read_csv(ROOT / "figures" / "full" / "claims-06.csv", dtype={"claim": str})
-    [row] = rows[rows.claim == "6b"].itertuples()
+    [row] = claim_rows("6b", run="full").itertuples()
     return row.low > 0 and f"{100 * row.ours:.1f}" == "2.5"
 
 
@@ -228,8 +235,7 @@ def moved_below_and_choice_above():
 
 
 def lookahead_gains_nothing():
-    rows = pd.read_csv(ROOT / "figures" / "claims-09.csv", dtype={"claim": str})
-    return bool((rows[rows.claim == "9i"].ours < 0).all())
+    return bool((claim_rows("9i").ours < 0).all())
 
 
 def scorers_told(measure):
@@ -239,8 +245,7 @@ def scorers_told(measure):
 
 def labels_alike():
     auc = scorers_told("AUC within problems")
-    judged = pd.read_csv(ROOT / "figures" / "claims-09.csv", dtype={"claim": str}).query("claim == '9k'")
-    return abs(auc["own-rollouts"] - auc["own-exact"]) < 0.01 and list(judged.verdict)[0] == "holds"
+    return abs(auc["own-rollouts"] - auc["own-exact"]) < 0.01 and verdicts("9k").iloc[0] == "holds"
 
 
 def heads_no_better_than_nothing():
@@ -253,16 +258,14 @@ def heads_no_better_than_nothing():
 
 def plain_vote_two_points_ahead():
     gap = scorers_told("plain vote at its FLOPs")["own-rollouts"] - scorers_told("weighted Best-of-N")["own-rollouts"]
-    rows = pd.read_csv(ROOT / "figures" / "claims-09.csv", dtype={"claim": str}).query("claim == '9j'")
-    return 0.015 < gap < 0.025 and rows.high.iloc[-1] > 0
+    return 0.015 < gap < 0.025 and claim_rows("9j").high.iloc[-1] > 0
 
 
 def whose_problems_counts():
     table = points("20_subjects").pivot(index="trained on", columns="problems of", values="value")
     rows, columns = (table.drop("all subjects").mean(axis=axis) for axis in (1, 0))
-    rows_9l = pd.read_csv(ROOT / "figures" / "claims-09.csv", dtype={"claim": str}).query("claim == '9l'")
     home = np.mean([table.loc[name, name] for name in table.columns])
-    small = 0 < home - rows.mean() < 0.03 and rows_9l.verdict.iloc[0] == "too few problems to judge"
+    small = 0 < home - rows.mean() < 0.03 and verdicts("9l").iloc[0] == "too few problems to judge"
     return np.ptp(rows) < 0.04 and np.ptp(columns) > 0.15 and small
 
 
@@ -370,7 +373,6 @@ def test_what_we_learned_has_the_full_runs_numbers(words, name, method, ns, perc
 
 
 def test_what_we_learned_has_the_ledgers_numbers():
-    rows = pd.concat(pd.read_csv(file, dtype={"claim": str}) for file in (ROOT / "figures/full").glob("claims-*.csv"))
     said = {
         ("1b", "N = 32 to 64"): "gains {0:.1f} points in its last doubling",
         ("6b", "N = 64"): "{0:.1f} points [{1:.1f}, {2:.1f}] ahead of it at N = 64",
@@ -379,7 +381,8 @@ def test_what_we_learned_has_the_ledgers_numbers():
         ("8a", ""): "can't be told apart: +{0:.1f} points [{1:.1f}, {2:.1f}]",
     }
     for (claim, part), words in said.items():
-        row = rows[(rows.claim == claim) & rows.part.str.contains(part, regex=False)].iloc[0]
+        rows = claim_rows(claim, run="full")
+        row = rows[rows.part.str.contains(part, regex=False)].iloc[0]
         assert words.format(100 * row.ours, 100 * row.low, 100 * row.high) in learnt(), claim
 
 
