@@ -10,7 +10,7 @@ import pytest
 from toys import ROOT
 
 from tts.companion.estimate import COLLECTS, Cost, Part, different, estimate, measure, missing, table
-from tts.companion.parameters import load_profile, prms_of
+from tts.companion.parameters import load_profile, notebooks, prms_of
 from tts.companion.plan import plan
 
 OTHERS = prms_of("prm", load_profile("default")["other_prms"])[1:]
@@ -48,7 +48,7 @@ def test_how_many_are_different_grows_as_a_power():
 
 
 def test_it_knows_every_notebook():
-    assert list(COLLECTS) == [path.stem for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))]
+    assert list(COLLECTS) == [path.stem for path in notebooks()]
 
 
 @pytest.fixture

@@ -7,14 +7,14 @@ from toys import ROOT
 
 from tts.companion.budget import Work, budget, is_large, models_of, table
 from tts.companion.machine import Places, find_gpus, plan_engines, stages_of
-from tts.companion.parameters import MACHINE, check_parameters, figures_subfolder, load_profile
+from tts.companion.parameters import MACHINE, check_parameters, figures_subfolder, load_profile, notebooks
 from tts.companion.plan import plan
 from tts.companion.setup import set_up
 from tts.errors import InputError
 from tts.models.open import open_policy, open_prm
 from tts.models.plan import GIB, LEAST, USABLE, Gpu, Place, known_config, weight_bytes
 
-NOTEBOOKS = [path.stem for path in sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))][:8]
+NOTEBOOKS = [path.stem for path in notebooks()][:8]
 L70 = "meta-llama/Llama-3.1-70B-Instruct@1605565b47bb9346c5515c34102e054115b4f98b"
 
 

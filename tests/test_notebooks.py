@@ -16,13 +16,13 @@ import pytest
 from tts.companion import ledger, ledger_table
 from tts.companion.estimate import missing
 from tts.companion.kernels import environment
-from tts.companion.parameters import load_profile
+from tts.companion.parameters import load_profile, notebooks
 from tts.companion.plan import plan, read_parameters
 from tts.companion.runner import canonical
 from tts.plots.style import LABELS
 
 ROOT = Path(__file__).parents[1]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+NOTEBOOKS = notebooks()
 
 
 def run(notebook, folder, **changes):

@@ -1,11 +1,10 @@
 """The profiles of large models, which are not run here: names and types, and that all of it is pinned."""
 
 import re
-from pathlib import Path
 
 import pytest
 
-from tts.companion.parameters import check_parameters, load_profile
+from tts.companion.parameters import check_parameters, load_profile, notebooks
 from tts.companion.plan import read_parameters
 from tts.errors import InputError
 from tts.models.checkpoint import open_checkpoint
@@ -13,7 +12,7 @@ from tts.models.open import open_policy, open_prm
 from tts.problems import load_problems
 from tts.results.collect import problems_at_once
 
-NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+NOTEBOOKS = notebooks()
 LLAMA = load_profile("llama")
 QWEN = load_profile("qwen")
 GREEDY = [name.strip() for name in LLAMA["greedy_models"].split(",")]

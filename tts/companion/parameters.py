@@ -49,9 +49,9 @@ def repository() -> Path | None:
     return _ROOT if (_ROOT / "notebooks" / "profiles").is_dir() else None
 
 
-def notebooks() -> list[Path]:
-    """The numbered notebooks of the repository, in their order; none where there is no repository."""
-    return sorted(((repository() or Path()) / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+def notebooks(root: Path | None = None) -> list[Path]:
+    """The numbered notebooks of the repository, or of the one at root, in their order; none where there is none."""
+    return sorted(((root or repository() or Path()) / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 
 
 def load_profile(name: str, *, folder: Path | None = None) -> Parameters:

@@ -20,6 +20,7 @@ from tts.companion.parameters import (
     load_profile,
     names_of,
     nearest,
+    notebooks,
     store_folder,
     type_name,
 )
@@ -115,7 +116,7 @@ def plan(*, profile: str, only: str = "", changes: Sequence[str] = (), with_apar
     only: their numbers, such as "01,03"; "" is all but those that stand apart (APART), with_apart=True those too.
     changes: "name=value" each, the value as YAML; they override the profile.
     """
-    sources = sorted(Path("notebooks").glob("[0-9][0-9]_*.ipynb"))
+    sources = notebooks(Path())
     if not sources:
         raise InputError("there is no notebook notebooks/NN_name.ipynb")
     cells = {source: read_parameters(source) for source in sources}

@@ -29,7 +29,7 @@ from tts.answers.pool import usable_cores
 from tts.companion.forecast import Forecast
 from tts.companion.kernels import KEPT, NotebookFailedError, environment, run_notebooks
 from tts.companion.machine import ask_nvidia
-from tts.companion.parameters import repository
+from tts.companion.parameters import notebooks, repository
 from tts.companion.plan import Job, plan
 from tts.errors import EngineError, InputError, check_counts
 from tts.models.open import cpu_says, has_gpu
@@ -164,7 +164,7 @@ def keep(jobs: list[Job]) -> dict[str, int]:
     for folder in sorted({target.parent for target in made}):
         if folder.name == "full":
             note_runs(folder, [job for job in jobs if job.destination == "full"])
-        gallery(folder, notebooks=sorted(Path("notebooks").glob("[0-9][0-9]_*.ipynb")))
+        gallery(folder, notebooks=notebooks(Path()))
     if any(job.destination in ("", "full", "replay") for job in jobs):
         write_pages("figures")
         if Path("README.md").exists():

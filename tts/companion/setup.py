@@ -184,7 +184,8 @@ class Setup:
             whose = "" if len(of) == 1 else f" of {self.policy.name}"
             parts.append(f"means over {len(self.seeds)} seeds{whose} up to N = {min(self.seeds.values())}")
         drawn = ("seed", "temperature", "top_p", "max_tokens", "depth", "system_prompt")
-        parts += [f"{name} = {self.changed[name]!r}" for name in drawn if name in self.changed]
+        changed = self.changed
+        parts += [f"{name} = {changed[name]!r}" for name in drawn if name in changed]
         return f"Run: {', '.join(parts)}."
 
     def save_figure(
@@ -244,9 +245,10 @@ class Setup:
             about += f" Not run here, but a published number ({GREEDY_SOURCE}): " + ", ".join(self.published) + "."
         if self.no_trees:
             about = self._about_replay()
-        if not self.changed:
+        changed = self.changed
+        if not changed:
             return about
-        changes = ", ".join(f"`{name} = {value!r}`" for name, value in self.changed.items())
+        changes = ", ".join(f"`{name} = {value!r}`" for name, value in changed.items())
         return (
             f"> **This is not the committed run**: {changes}. Tables and figures are this run's; the sentences between "
             f"them are about the committed one. Figures go to `figures/{self.folder.name}/`.\n\n{about}"
