@@ -69,6 +69,9 @@ READINGS = {
     "prm": {"best_of_n_weighted": {16: HALF}, "beam_search": {4: ONE, 16: HALF}, "dvts": {4: ONE, 16: ZERO}},
 }
 
+# Training seed -> what is measured -> right or not.
+TRAINED = {0: {"greedy": ONE, "DVTS": ZERO}, 1: {"greedy": HALF, "DVTS": HALF}}
+
 # A claim's function, its arguments, and what it must find: part -> difference. Worked out by hand.
 PRMS = {"A": np.full(10, 0.8), "B": np.full(10, 0.5), "C": np.full(10, 0.7)}  # trained on -> AUC of each problem
 BY_HAND = {
@@ -228,6 +231,13 @@ BY_HAND = {
         {"other subjects": (-0.2 + 0.25) / 2, "all subjects": (0.1 + 0.4) / 2},
     ),
     "9m": (ledger.claim_9m, (PRMS, ["A"] * 5 + ["B"] * 5), {"other subjects": (0.1 + 0.25) / 2}),
+    "9n": (ledger.claim_9n, (TRAINED, {"greedy": HALF, "DVTS": ZERO}), {"greedy": 0.25, "DVTS": 0.25}),
+    "9o": (
+        ledger.claim_9o,
+        (TRAINED, {0: {"greedy": HALF, "DVTS": ZERO}, 1: {"greedy": ZERO, "DVTS": ZERO}}),
+        {"greedy": 0.5, "DVTS": 0.25},
+    ),
+    "9p": (ledger.claim_9p, (TRAINED, {0: {"greedy": ONE, "DVTS": ONE}}), {"greedy": -0.25, "DVTS": -0.75}),
 }
 
 
