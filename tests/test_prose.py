@@ -336,6 +336,14 @@ def test_cells_are_short(path):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_picture_is_shown_by_the_cell_that_finishes_it(path):
+    """A figure is shown where its first cell ends: what a later cell adds is in the file alone."""
+    for cell in code_cells(path):
+        if any("image/png" in output.get("data", {}) for output in cell.outputs):
+            assert re.search(r"\.(save_figure|show_trees)\(", cell.source), cell.source
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_has_two_exercises_with_folded_answers(path):
     cells = nbformat.read(path, as_version=4).cells
     prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")

@@ -72,6 +72,7 @@ def test_a_rival_knows_how_many_times_as_large_it_is():
     [
         ({"verifier_problems": 0}, "^verifier_problems is 0"),
         ({"head_solutions": 0}, "^head_solutions is 0"),
+        ({"train_problems": 0}, "^train_problems is 0"),
         ({"other_prms": "exact, exact"}, "^other_prms has exact twice"),
         ({"other_prms": "no-such"}, "^other_prms='no-such' is unknown"),
     ],

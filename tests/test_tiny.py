@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from functools import partial
 from pathlib import Path
 from random import Random
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from tokenizers import Tokenizer
 
-from tts.errors import ContextExceeded
-from tts.tiny import DATA, MODELS, heads, prm_training
+from tts.errors import ContextExceeded, InputError
+from tts.models.open import open_prm
+from tts.policy import Sampling
+from tts.problems import Problem, load_problems
+from tts.strategies import dvts
+from tts.tiny import DATA, MODELS, heads, prm_training, self_training
 from tts.tiny.batches import gather
 from tts.tiny.checker import check, content, possible, solved, steps_of
 from tts.tiny.evaluate import auc, prm_table, voted
@@ -537,3 +543,89 @@ def test_a_batch_without_a_right_step_has_a_finite_loss(codec: Codec) -> None:
     ids, targets = labelled(codec, problem, ["$0=1$"])
     batch = {k: torch.from_numpy(v) for k, v in gather([(ids, targets)]).pad([0]).items()}
     assert torch.isfinite(prm_loss(RewardModel(TinyLlama(SMALL), base=SMALL.layers - 1), codec)(batch)[0])
+
+
+# --- self-training ---
+
+
+def test_training_problems_are_new_in_each_round_and_seed():
+    drawn = [self_training.training_problems(20, seed=seed, round_=round_) for seed in (0, 1) for round_ in (1, 2)]
+    assert [problem.id for problem in drawn[1]] == [f"train/0/{index}" for index in range(20, 40)]
+    texts = [{problem.text for problem in of} for of in drawn]
+    assert all(len(of) == 20 for of in texts)
+    assert not any(texts[i] & texts[j] for i in range(4) for j in range(i))
+    held_out = {problem.text for name in ("tiny/dev", "tiny/test") for problem in load_problems(name)}
+    assert not held_out & set.union(*texts)
+    with pytest.raises(InputError, match="^train_problems is 0"):
+        self_training.training_problems(0, seed=0, round_=1)
+
+
+def test_right_solutions_are_different_ones_and_every_problem_has_a_turn():
+    one, other, hopeless = (Problem(name, name, "1") for name in "abc")
+    rows = [
+        ("a", "x ", True),
+        ("a", "x", True),
+        ("a", "y", True),
+        ("a", "z", True),
+        ("b", "u", False),
+        ("b", "v", True),
+    ]
+    graded = pd.DataFrame(rows, columns=["problem", "text", "correct"])
+    found = self_training.right_solutions(graded, [one, other, hopeless], most=2)
+    assert found == [(one, "x"), (other, "v"), (one, "y")]
+
+
+def test_a_solution_is_learnt_from_behind_its_prompt(codec: Codec):
+    problem = Problem("a", "Compute $2 \\cdot 3$.", "6")
+    text = "So $\\boxed{6}$."
+    data = self_training.examples_of(codec, [(problem, text)])
+    prompt = codec.prompt(problem.text)
+    assert data.tokens.tolist() == [*prompt, *codec.encode(text), codec.end]
+    assert data.targets["answer"].tolist() == [0] * len(prompt) + [1] * (len(data.tokens) - len(prompt))
+
+
+@pytest.mark.slow
+def test_self_training_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch):
+    """Killed before the second round's last training, it draws and trains nothing again; the same seed trains the same
+    weights, and training makes what it learns from more likely."""
+    settings = {"problems": 8, "n": 4, "search": partial(dvts, beam_width=2)}
+    settings["drawing"] = {"sampling": Sampling(max_tokens=256)}
+    trained, train = [], self_training.fine_tuned
+
+    def stops(folder, name, data, **others):
+        if len(trained) == 5:
+            raise KeyboardInterrupt
+        trained.append(name)
+        return train(folder, name, data, **others)
+
+    monkeypatch.setattr(self_training, "fine_tuned", stops)
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(self_training.self_trained(tmp_path, open_prm("prm"), **settings))
+    monkeypatch.undo()
+    made = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*-*-*/*")}
+    stored = {
+        path: path.stat().st_size
+        for table in ("samples", "searches")
+        for path in (tmp_path / "results" / table).iterdir()
+    }
+    policies, facts = asyncio.run(self_training.self_trained(tmp_path, open_prm("prm"), **settings))
+    assert {path: path.stat().st_mtime_ns for path in made} == made
+    assert stored
+    assert {path: path.stat().st_size for path in stored} == stored
+    assert list(policies) == [(r, s) for r in (1, 2) for s in ("search", "samples", "original")]
+    alike = facts[facts.source != "original"].groupby("round").solutions.nunique()
+    assert (alike == 1).all()
+    assert (facts[facts.source == "search"].flops > facts[facts.source == "samples"].flops.values).all()
+    again = tmp_path / "again"
+    asyncio.run(self_training.self_trained(again, open_prm("prm"), rounds=1, **settings))
+    for source in self_training.SOURCES:
+        names = [next(folder.glob(f"{source}-0-1-*")) / "model.safetensors" for folder in (tmp_path, again)]
+        assert names[0].parent.name == names[1].parent.name
+        assert names[0].read_bytes() == names[1].read_bytes()
+
+
+def test_nothing_right_is_said_in_a_line(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(self_training, "right_solutions", lambda graded, problems: [])
+    settings = {"problems": 1, "n": 2, "search": partial(dvts, beam_width=2)}
+    with pytest.raises(InputError, match="^train_problems: nothing right was found on 1 problems"):
+        asyncio.run(self_training.self_trained(tmp_path, open_prm("prm"), **settings))

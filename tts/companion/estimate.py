@@ -96,7 +96,7 @@ async def _larger_models(setup: Setup) -> None:
 
 
 async def _beyond_the_writeup(setup: Setup) -> None:
-    """All but section 5: the models that it trains are not there yet."""
+    """All but sections 5 and 6: the models that they train are not there yet."""
     given = setup.parameters
     await setup.by_verifier()
     [first] = await setup.samples(prm=setup.prm)

@@ -118,7 +118,7 @@ def check_ranges(given: Mapping[str, object]) -> None:
     given: the settings of MACHINE and a notebook's own parameters, with the right types (check_parameters).
     """
     counts = "n_max second_n_max n_seeds seeds_n_max n_difficulty probe first_look beam_width depth".split()
-    counts += ["verifier_problems", "lookahead_problems", "head_solutions"]
+    counts += ["verifier_problems", "lookahead_problems", "head_solutions", "train_problems"]
     check_counts(**{name: given[name] for name in counts if name in given})
     counts = ("n_problems", "lookahead", "concurrency", "max_in_flight")
     check_counts(0, **{name: given[name] for name in counts if name in given})

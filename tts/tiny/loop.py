@@ -34,6 +34,10 @@ def stream(data: Examples, *, tokens: int, seed: int) -> Iterator[dict[str, torc
         epoch += 1
 
 
+def _print(line: str) -> None:
+    print(line, flush=True)
+
+
 def fit(
     model: nn.Module,
     loss: Loss,
@@ -53,6 +57,7 @@ def fit(
     stop_after: int | None = None,  # steps; leaves a checkpoint, as an interruption would
     average: float = 0.998,  # of the weights: what a step keeps of the average so far
     snapshots: int = 0,  # tokens between averaged weights that are kept in folder/N.pt; 0: none
+    say: Callable[[str], None] = _print,  # takes a line of progress
 ) -> dict[str, float]:
     """Train in place and return the last mean losses; goes on from folder/state.pt if that is there.
 
@@ -126,7 +131,7 @@ def fit(
                 file.write(json.dumps(line) + "\n")
             left = seconds / seen * (tokens - seen)
             shown = "  ".join(f"{k} {v:.4f}" for k, v in means.items())
-            print(f"{seen / tokens:6.1%}  {seen / seconds:,.0f} tokens/s  {left:,.0f} s left  {shown}", flush=True)
+            say(f"{seen / tokens:6.1%}  {seen / seconds:,.0f} tokens/s  {left:,.0f} s left  {shown}")
             if not all(math.isfinite(v) for v in means.values()):
                 raise FloatingPointError(f"the loss is not finite at step {step}: lower the learning rate")
         if time.perf_counter() - saved > checkpoint:
