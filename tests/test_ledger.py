@@ -480,9 +480,7 @@ def test_questions_of_our_own_are_marked_and_hold_or_do_not(tmp_path):
     rule = ledger_table.rules("9f")
     assert rule.endswith("above -2 points; does not hold if all of it is below that")
     assert "reproduced" not in rule
-    assert [name for name, claim in ledger.CLAIMS.items() if claim.beyond] == [
-        f"9{letter}" for letter in "abcdefghijklm"
-    ]
+    assert [name for name, claim in ledger.CLAIMS.items() if claim.beyond] == [f"9{one}" for one in "abcdefghijklmnop"]
 
 
 def test_the_readme_prefers_the_full_run(tmp_path):

@@ -270,9 +270,9 @@ def whose_problems_counts():
 
 
 def trained(measure):
-    """source -> accuracy after the last round, mean of the seeds; "before" among them."""
+    """trained on -> accuracy after the last round, mean of the seeds; "before" among them."""
     rows = points("21_self_training").query("measure == @measure and `training seed` == 'mean'")
-    return rows.sort_values("round").groupby("source").accuracy.last()
+    return rows.sort_values("round").groupby("trained on").accuracy.last()
 
 
 def training_helps():
