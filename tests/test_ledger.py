@@ -69,8 +69,7 @@ READINGS = {
     "prm": {"best_of_n_weighted": {16: HALF}, "beam_search": {4: ONE, 16: HALF}, "dvts": {4: ONE, 16: ZERO}},
 }
 
-# Training seed -> what is measured -> right or not.
-TRAINED = {0: {"greedy": ONE, "DVTS": ZERO}, 1: {"greedy": HALF, "DVTS": HALF}}
+TRAINED = [{"greedy": ONE, "DVTS": ZERO}, {"greedy": HALF, "DVTS": HALF}]  # one a training seed
 
 # A claim's function, its arguments, and what it must find: part -> difference. Worked out by hand.
 PRMS = {"A": np.full(10, 0.8), "B": np.full(10, 0.5), "C": np.full(10, 0.7)}  # trained on -> AUC of each problem
@@ -234,10 +233,10 @@ BY_HAND = {
     "9n": (ledger.claim_9n, (TRAINED, {"greedy": HALF, "DVTS": ZERO}), {"greedy": 0.25, "DVTS": 0.25}),
     "9o": (
         ledger.claim_9o,
-        (TRAINED, {0: {"greedy": HALF, "DVTS": ZERO}, 1: {"greedy": ZERO, "DVTS": ZERO}}),
+        (TRAINED, [{"greedy": HALF, "DVTS": ZERO}, {"greedy": ZERO, "DVTS": ZERO}]),
         {"greedy": 0.5, "DVTS": 0.25},
     ),
-    "9p": (ledger.claim_9p, (TRAINED, {0: {"greedy": ONE, "DVTS": ONE}}), {"greedy": -0.25, "DVTS": -0.75}),
+    "9p": (ledger.claim_9p, (TRAINED, [{"greedy": ONE, "DVTS": ONE}]), {"greedy": -0.25, "DVTS": -0.75}),
 }
 
 

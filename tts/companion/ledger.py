@@ -658,36 +658,38 @@ def claim_9m(auc: Mapping[str, np.ndarray], subject: Sequence[str]) -> Mapping[s
     return {"other subjects": own_and_others(auc, subject)[1] - 0.5}
 
 
-Trained = Mapping[int, Mapping[str, np.ndarray]]  # training seed -> what is measured ("greedy", ...) -> (P,)
+Trained = Sequence[Mapping[str, np.ndarray]]  # one a training seed: what is measured ("greedy", ...) -> (P,)
 
 
 @claim("9n", "above", "21_self_training", "Training on what search found makes the policy better", beyond=True)
 def claim_9n(search: Trained, before: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
     """the policy after two rounds of fine-tuning on right solutions that its searches found - the policy before: greedy
     decoding, majority and DVTS at N = 16; means of two training seeds
-
-    before: what is measured -> (P,).
     """
-    return _mean_gain(search, [before])
+    return mean_gain(search, [before])
 
 
 @claim("9o", "above", "21_self_training", "... better than training on as many of its right samples", beyond=True)
 def claim_9o(search: Trained, samples: Trained) -> Mapping[str, np.ndarray]:
-    """the same - the policy after two rounds on as many right solutions among its independent samples"""
-    return _mean_gain(search, list(samples.values()))
+    """the policy trained on what search found, as in 9n - the policy after two rounds on as many right solutions among
+    its independent samples
+    """
+    return mean_gain(search, samples)
 
 
-@claim("9p", "above", "21_self_training", "... and than training on more of the original data", beyond=True)
+@claim("9p", "above", "21_self_training", "... and than training on as much new original data", beyond=True)
 def claim_9p(search: Trained, original: Trained) -> Mapping[str, np.ndarray]:
-    """the same - the policy after training on as many tokens of new worked examples from its first training's stream"""
-    return _mean_gain(search, list(original.values()))
+    """the policy trained on what search found, as in 9n - the policy after training on as many tokens of new worked
+    examples, drawn as those of its first training
+    """
+    return mean_gain(search, original)
 
 
-def _mean_gain(ours: Trained, theirs: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """What is measured -> mean over ours minus mean over theirs, (P,)."""
-    [first, *_] = ours.values()
+def mean_gain(ours: Trained, theirs: Trained) -> dict[str, np.ndarray]:
+    """The mean of ours minus the mean of theirs: what is measured -> (P,)."""
     return {
-        what: np.mean([of[what] for of in ours.values()], 0) - np.mean([of[what] for of in theirs], 0) for what in first
+        what: np.mean([of[what] for of in ours], axis=0) - np.mean([of[what] for of in theirs], axis=0)
+        for what in ours[0]
     }
 
 

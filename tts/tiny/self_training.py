@@ -1,12 +1,12 @@
-"""A policy fine-tuned on right solutions that it found itself, in rounds: `python -m tts.tiny.self_training FOLDER`.
+"""A policy fine-tuned in rounds, on right solutions that it found: `python -m tts.tiny.self_training FOLDER`.
 
-A round draws solutions of new training problems, keeps the right ones by their answers alone, and trains the first
-policy, policy-xs, on all that the rounds so far have kept; the next round draws with the policy that comes out. To
-train the first weights each time is what ReST-EM does (arXiv 2312.06585); to go on in rounds is ReST (arXiv
-2308.08998). Three sources of training data are compared:
+A round draws solutions of new training problems, keeps those with the right answer, and trains the first policy,
+policy-xs, on all that the rounds so far have kept; the next round draws with the policy that comes out. To go on in
+rounds is ReST (arXiv 2308.08998); to start from the first weights each time is ReST-EM (arXiv 2312.06585). Training
+data of three sources are compared:
 - search: DVTS with a process reward model;
 - samples: independent samples, as many a problem as DVTS returns;
-- original: new worked examples from the stream that the policy learnt from.
+- original: new worked examples, drawn as those of the policy's first training, with another seed.
 In each round search and samples keep equally many solutions, and original has as many tokens as search.
 
 What was drawn is in FOLDER/results, and a trained policy lies under a name that says what it depends on: a run that is
@@ -50,6 +50,7 @@ from .tokenizer import Codec
 SOURCES = ("search", "samples", "original")
 ROUNDS = 2
 MOST = 4  # right solutions of a problem that are kept
+VERSION = 1  # of how a policy is trained: raise it with every change
 RATE, PASSES, BATCH, WARM = 3e-4, 4, 1024, 20_000  # of fine-tuning; chosen on the development split, without a search
 PROBLEMS_SEED, ORIGINAL_SEED = 40_000, 500  # streams that no other training draws from
 
@@ -57,7 +58,7 @@ Solution = tuple[Problem, str]
 
 
 def training_problems(count: int, *, seed: int, round_: int) -> list[Problem]:
-    """The training problems of a round; no two rounds and no two seeds have one in common."""
+    """The training problems of a round: each round and each seed has a part of the stream of its own."""
     check_counts(train_problems=count)
     first = count * (round_ - 1)
     found = []
@@ -87,12 +88,9 @@ def examples_of(codec: Codec, solutions: Sequence[Solution]) -> Examples:
     return gather(rows)
 
 
-def fine_tuned(folder: Path, name: str, data: Examples, *, base: Path, seed: int, threads: int = 1) -> Path:
-    """The folder of the base policy after training on data, in the Hub's format; made now where it is not there.
-
-    One thread is fastest for a model this small.
-    """
-    recipe = repr((RATE, PASSES, BATCH, WARM, seed)).encode()
+def fine_tuned(folder: Path, name: str, data: Examples, *, base: Path, seed: int) -> Path:
+    """The folder of the base policy after training on data, in the Hub's format; made now where it is not there."""
+    recipe = repr((VERSION, RATE, PASSES, BATCH, WARM, seed)).encode()
     weights = (base / "model.safetensors").read_bytes()
     parts = (recipe, weights, data.tokens.tobytes(), data.starts.tobytes())
     out = folder / f"{name}-{hashlib.sha256(b''.join(parts)).hexdigest()[:12]}"
@@ -102,7 +100,7 @@ def fine_tuned(folder: Path, name: str, data: Examples, *, base: Path, seed: int
     work, part = folder / "work" / out.name, folder / "work" / f"{out.name}.part"
     policy, codec = load(base)
     before = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)  # fastest for a model this small
     try:
         fit(
             policy,
@@ -138,10 +136,12 @@ async def self_trained(
 ) -> tuple[dict[tuple[int, str], Path], pd.DataFrame]:
     """The policies of all rounds, by (round, source), and what is known of their training data: a row each.
 
-    problems, n: of each round, and solutions of each. seed: of problems, draws and the order of training. drawing:
-    what else samples_of and searches_of take. Closes the PRM.
-    Columns of the rows: round, source, solutions (new in this round), solved (share of the round's problems with a
-    right one), tokens (of one pass, of all rounds so far), flops (to draw and score this round's solutions).
+    search, prm: the strategy with its settings, and its verifier, which is closed at the end. problems, n: of each
+    round, and solutions of each. seed: of problems, draws and the order of training. base: the folder of the policy
+    that every training starts from. drawing: what else samples_of and searches_of take.
+    Columns of the rows: round, source, solutions (that this round added), of_problems (that they solve), solved (share
+    of the round's problems with a right one), tokens (of one pass over all rounds so far), flops (to draw this round's
+    solutions and, in a search, to score them). original has tokens alone.
     """
     store = Store(folder / "results")
     policies, found, rows = {}, {"search": [], "samples": []}, []
@@ -162,13 +162,21 @@ async def self_trained(
             data[source] = examples_of(codec, found[source])
         data["original"] = policy_examples(codec, tokens=len(data["search"].tokens), seed=ORIGINAL_SEED + seed)
         for source in SOURCES:
-            name = f"{source}-{seed}-{round_}"
-            policies[round_, source] = fine_tuned(folder, name, data[source], base=base, seed=seed)
-            solved = len({problem.id for problem, _ in right.get(source, ())}) / len(asked)
-            known = {"solutions": few, "solved": solved, "flops": paid[source]} if source in found else {}
-            rows.append({"round": round_, "source": source, "tokens": len(data[source].tokens)} | known)
+            policies[round_, source] = fine_tuned(
+                folder, f"{source}-{seed}-{round_}", data[source], base=base, seed=seed
+            )
+            row = {"round": round_, "source": source, "tokens": len(data[source].tokens)}
+            if source in found:
+                row |= {"solutions": few, "of_problems": solved(right[source][:few])}
+                row |= {"solved": solved(right[source]) / len(asked), "flops": paid[source]}
+            rows.append(row)
     await prm.close()
     return policies, pd.DataFrame(rows)
+
+
+def solved(solutions: Sequence[Solution]) -> int:
+    """How many different problems right solutions are of."""
+    return len({problem.id for problem, _ in solutions})
 
 
 async def _drawn(
