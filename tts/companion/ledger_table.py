@@ -172,8 +172,8 @@ intervals over problems, widened so that all parts of a claim hold together. *Ma
 agree with the real experiment in this. *Predicted*: they were not. *Beyond the writeup*: a question of our own, whose
 rule was written down before it was asked. A verdict that begins with *comparison* is no claim: it is the same question,
 asked of another method. *Full run*: the part of `--profile full` that was run, [described here]({full}). *Default run*:
-500 problems, one seed, N to 64 (policy-s to 16); 100 problems where verifiers or lookahead are compared (9a to 9c, 9i, the searches of 9k and
-9n to 9p).
+500 problems, one seed, N to 64 (policy-s to 16); 100 problems where verifiers, lookahead or trained policies are
+compared (9a to 9c, 9i, the searches of 9k and 9n to 9p).
 [The rules]({up}tts/companion/README.md) say what is computed, when a claim is reproduced, and where the writeup's
 numbers come from.
 """
