@@ -343,7 +343,7 @@ STATEMENTS = [
         "the moved budget is below one N for all, and the choice of a method above it",
         moved_below_and_choice_above,
     ),
-    ("09", "all differences are below zero, though a hundred problems", lookahead_gains_nothing),
+    ("09", "all differences are below zero, though by the ledger's intervals a hundred", lookahead_gains_nothing),
     ("09", "is as good as the one with exact labels", labels_alike),
     ("09", "neither is better in the vote than no verifier at all", heads_no_better_than_nothing),
     ("09", "the plain vote has two points more, which 500 problems don't prove", plain_vote_two_points_ahead),
