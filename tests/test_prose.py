@@ -426,6 +426,7 @@ def test_what_we_learned_has_the_ledgers_numbers():
         ("6b", "N = 64"): "{0:.1f} points [{1:.1f}, {2:.1f}] ahead of it at N = 64",
         ("6a", "N = 4"): "beam search is {0:.1f} points [{1:.1f}, {2:.1f}] ahead of DVTS",
         ("7", "N = 64"): "gains {0:.1f} points [{1:.1f}, {2:.1f}] over the best single method at N = 64",
+        ("8b", ""): "11 times as large: {0:.1f} points [{1:.1f}, {2:.1f}] at N = 64",
         ("8a", ""): "can't be told apart: +{0:.1f} points [{1:.1f}, {2:.1f}]",
     }
     for (claim, part), words in said.items():

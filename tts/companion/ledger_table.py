@@ -17,7 +17,7 @@ REASONS: dict[str, str] = {
     "3a": "with any verifier: 3.6 to 8 short (what we learned)",
     "3b": "the verifier: with prm-strong it does (what we learned)",
     "6a": "with exact verifier it is, at 16 (what we learned)",
-    "8b": "right answers there, not picked (08); N ends at 16",
+    "8b": "right answers there, not picked (08)",
     "9e": "the PRM is ten times as large as the policy",
     "9h": "doubling N in one fifth halves it in two",
     "9j": "it tells less than the likelihood alone does",
