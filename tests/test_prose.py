@@ -426,13 +426,19 @@ def test_what_we_learned_has_the_ledgers_numbers():
         ("6b", "N = 64"): "{0:.1f} points [{1:.1f}, {2:.1f}] ahead of it at N = 64",
         ("6a", "N = 4"): "beam search is {0:.1f} points [{1:.1f}, {2:.1f}] ahead of DVTS",
         ("7", "N = 64"): "gains {0:.1f} points [{1:.1f}, {2:.1f}] over the best single method at N = 64",
+        ("9a", "beam search"): "beam search by {0:.1f} points more [{1:.1f}, {2:.1f}]",
+        ("9d", "a token, N = 16"): "for free: {0:.1f} points [{1:.1f}, {2:.1f}] in a vote of 16",
+        ("9i", "k = 2, N = 16"): "costs beam search {3:.1f} points [{5:.1f}, {4:.1f}] at N = 16",
+        ("9n", "greedy"): "greedy decoding by {0:.1f} points [{1:.1f}, {2:.1f}]",
+        ("9o", "greedy"): "its plain samples: by {3:.1f} points [{5:.1f}, {4:.1f}]",
         ("8b", ""): "11 times as large: {0:.1f} points [{1:.1f}, {2:.1f}] at N = 64",
         ("8a", ""): "can't be told apart: +{0:.1f} points [{1:.1f}, {2:.1f}]",
     }
     for (claim, part), words in said.items():
         rows = claim_rows(claim, run="full")
         row = rows[rows.part.str.contains(part, regex=False)].iloc[0]
-        assert words.format(100 * row.ours, 100 * row.low, 100 * row.high) in learnt(), claim
+        numbers = [100 * row.ours, 100 * row.low, 100 * row.high]
+        assert words.format(*numbers, *(-number for number in numbers)) in learnt(), claim
 
 
 def test_what_we_learned_of_difficulty():
