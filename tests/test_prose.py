@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tts.companion import ledger_table
 from tts.companion.parameters import notebooks
 
 ROOT = Path(__file__).parents[1]
@@ -45,8 +46,7 @@ def paired(name, method):
 
 def claim_rows(claim, run=""):
     """The ledger's rows of a claim, from the default run or the one in figures/run."""
-    files = sorted((ROOT / "figures" / run).glob("claims-*.csv"))
-    rows = pd.concat([pd.read_csv(file, dtype={"claim": str}) for file in files], ignore_index=True)
+    rows = ledger_table.read(ROOT / "figures" / run)
     return rows[rows.claim == claim]
 
 
@@ -297,12 +297,7 @@ def next_search_gains_from_new_examples():
 
 
 def ceiling_after_training():
-    return [round(trained("pass@16")[of]) for of in ("search", "samples", "original", "nothing yet")] == [
-        64,
-        68,
-        73,
-        65,
-    ]
+    return trained("pass@16")[["search", "samples", "original", "nothing yet"]].round().tolist() == [64, 68, 73, 65]
 
 
 # notebook, words that stand in it, whether they hold

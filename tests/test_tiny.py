@@ -28,7 +28,7 @@ from tts.tiny.hub import export, load
 from tts.tiny.loop import fit
 from tts.tiny.mirror import coded, policy_rows, prm_rows, worst_share
 from tts.tiny.model import Shape, TinyLlama, rotate
-from tts.tiny.policy_training import policy_examples, policy_loss
+from tts.tiny.policy_training import example, policy_examples, policy_loss
 from tts.tiny.prm_training import (
     RIGHT,
     UNKNOWN,
@@ -576,27 +576,26 @@ def test_right_solutions_are_different_ones_and_every_problem_has_a_turn():
 
 
 def test_a_solution_is_learnt_from_behind_its_prompt(codec: Codec):
-    problem = Problem("a", "Compute $2 \\cdot 3$.", "6")
-    text = "So $\\boxed{6}$."
-    data = self_training.examples_of(codec, [(problem, text)])
-    prompt = codec.prompt(problem.text)
-    assert data.tokens.tolist() == [*prompt, *codec.encode(text), codec.end]
-    assert data.targets["answer"].tolist() == [0] * len(prompt) + [1] * (len(data.tokens) - len(prompt))
+    problem, text = "Compute $2 \\cdot 3$.", "So $\\boxed{6}$."
+    tokens, targets = example(codec, problem, text)
+    prompt = codec.prompt(problem)
+    assert tokens == [*prompt, *codec.encode(text), codec.end]
+    assert targets["answer"] == [0] * len(prompt) + [1] * (len(tokens) - len(prompt))
 
 
 @pytest.mark.slow
 def test_self_training_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch):
-    """Killed before the second round's last training, it draws and trains nothing again; the same seed trains the same
+    """Stopped before the second round's last training, it draws and trains nothing again; the same seed trains the same
     weights, and training makes what it learns from more likely."""
     settings = {"problems": 8, "n": 4, "search": partial(dvts, beam_width=2)}
     settings["drawing"] = {"sampling": Sampling(max_tokens=256)}
-    trained, train = [], self_training.fine_tuned
+    trained, train = [], self_training.fine_tuned  # trained: (data, folder) of each training
 
     def stops(folder, name, data, **others):
         if len(trained) == 5:
             raise KeyboardInterrupt
-        trained.append(name)
-        return train(folder, name, data, **others)
+        trained.append((data, train(folder, name, data, **others)))
+        return trained[-1][1]
 
     monkeypatch.setattr(self_training, "fine_tuned", stops)
     with pytest.raises(KeyboardInterrupt):
@@ -608,6 +607,10 @@ def test_self_training_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch)
         for table in ("samples", "searches")
         for path in (tmp_path / "results" / table).iterdir()
     }
+    for data, folder in trained:
+        batch = {name: torch.from_numpy(of) for name, of in data.pad(range(len(data))).items()}
+        before, after = (policy_loss(load(of)[0])(batch)[0] for of in (MODELS / "policy-xs", folder))
+        assert after < before
     policies, facts = asyncio.run(self_training.self_trained(tmp_path, open_prm("prm"), **settings))
     assert {path: path.stat().st_mtime_ns for path in made} == made
     assert stored

@@ -40,16 +40,20 @@ def policy_examples(codec: Codec, *, tokens: int, seed: int, cache: Path | None 
         level = rng.choices(LEVELS, LEVEL_WEIGHTS)[0]
         subject = rng.choices(list(SUBJECT_WEIGHTS), list(SUBJECT_WEIGHTS.values()))[0]
         problem = draw("train", seed, index, subject=subject, level=level)
-        prompt = codec.prompt(problem.text)
-        answer = [*codec.encode("\n\n".join(problem.solution(Random(index)))), codec.end]
-        rows.append((prompt + answer, {"answer": [0] * len(prompt) + [1] * len(answer)}))
-        count += len(prompt) + len(answer)
+        rows.append(example(codec, problem.text, "\n\n".join(problem.solution(Random(index)))))
+        count += len(rows[-1][0])
         index += 1
     examples = gather(rows)
     if cache:
         cache.parent.mkdir(parents=True, exist_ok=True)
         examples.save(cache)
     return examples
+
+
+def example(codec: Codec, problem: str, solution: str) -> tuple[list[int], dict[str, list[int]]]:
+    """The token ids of a problem and its solution; target "answer" marks the solution, which is to be learnt."""
+    prompt, answer = codec.prompt(problem), [*codec.encode(solution), codec.end]
+    return prompt + answer, {"answer": [0] * len(prompt) + [1] * len(answer)}
 
 
 def policy_loss(model: TinyLlama) -> Loss:

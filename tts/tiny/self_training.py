@@ -43,9 +43,8 @@ from .batches import Examples, gather
 from .heads import BASE
 from .hub import export, load
 from .loop import fit
-from .policy_training import policy_examples, policy_loss
+from .policy_training import example, policy_examples, policy_loss
 from .problems import draw
-from .tokenizer import Codec
 
 SOURCES = ("search", "samples", "original")
 ROUNDS = 2
@@ -77,15 +76,6 @@ def right_solutions(graded: pd.DataFrame, problems: Sequence[Problem], *, most: 
     texts = by_problem(right, right.text)
     different = {problem: list(dict.fromkeys(map(str.strip, texts.get(problem.id, []))))[:most] for problem in problems}
     return [(one, of[place]) for place in range(most) for one, of in different.items() if place < len(of)]
-
-
-def examples_of(codec: Codec, solutions: Sequence[Solution]) -> Examples:
-    """Solutions as training examples; target "answer" marks what to learn."""
-    rows = []
-    for problem, text in solutions:
-        prompt, answer = codec.prompt(problem.text), [*codec.encode(text), codec.end]
-        rows.append((prompt + answer, {"answer": [0] * len(prompt) + [1] * len(answer)}))
-    return gather(rows)
 
 
 def fine_tuned(folder: Path, name: str, data: Examples, *, base: Path, seed: int) -> Path:
@@ -127,8 +117,8 @@ async def self_trained(
     prm: StepScorer,
     *,
     search: Strategy = dvts,
-    problems: int = 300,
-    n: int = 16,
+    problems: int,
+    n: int,
     seed: int = 0,
     rounds: int = ROUNDS,
     base: Path = MODELS / BASE,
@@ -143,7 +133,7 @@ async def self_trained(
     of the round's problems with a right one), tokens (of one pass over all rounds so far), flops (to draw this round's
     solutions and, in a search, to score them). original has tokens alone.
     """
-    store = Store(folder / "results")
+    store, (_, codec) = Store(folder / "results"), load(base)
     policies, found, rows = {}, {"search": [], "samples": []}, []
     for round_ in range(1, rounds + 1):
         asked = training_problems(problems, seed=seed, round_=round_)
@@ -152,14 +142,14 @@ async def self_trained(
             policy = open_policy(str(policies.get((round_ - 1, source), base)), name=f"{base.name}, {source}")
             drawn, paid[source] = await _drawn(source, asked, policy, prm, store, search, n, seed, drawing or {})
             right[source] = right_solutions(drawn, asked)
-        few, data, codec = min(map(len, right.values())), {}, load(base)[1]
+        few, data = min(map(len, right.values())), {}
         for source in found:
             found[source] += right[source][:few]
             if not found[source]:
                 raise InputError(
                     f"train_problems: nothing right was found on {problems} problems: give more, or a larger N"
                 )
-            data[source] = examples_of(codec, found[source])
+            data[source] = gather([example(codec, problem.text, text) for problem, text in found[source]])
         data["original"] = policy_examples(codec, tokens=len(data["search"].tokens), seed=ORIGINAL_SEED + seed)
         for source in SOURCES:
             policies[round_, source] = fine_tuned(
