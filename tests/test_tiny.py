@@ -632,3 +632,12 @@ def test_nothing_right_is_said_in_a_line(tmp_path: Path, monkeypatch):
     settings = {"problems": 1, "n": 2, "search": partial(dvts, beam_width=2)}
     with pytest.raises(InputError, match="^train_problems: nothing right was found on 1 problems"):
         asyncio.run(self_training.self_trained(tmp_path, open_prm("prm"), **settings))
+
+
+def test_a_wrong_number_on_the_command_line_is_one_line(tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["self_training", str(tmp_path / "none"), "--problems", "0"])
+    with pytest.raises(SystemExit) as left:
+        self_training.main()
+    assert left.value.code == 2
+    assert capsys.readouterr().err.endswith("error: train_problems is 0: it must be a whole number, 1 or more\n")
+    assert not (tmp_path / "none").exists()

@@ -204,7 +204,10 @@ def main() -> None:
     own = {"search": partial(dvts, beam_width=4, depth=40), "drawing": {"sampling": Sampling(max_tokens=256)}}
     for seed in args.seeds:  # own: the notebook's
         made = self_trained(args.folder, open_prm("prm"), problems=args.problems, n=args.n, seed=seed, **own)
-        _, facts = asyncio.run(made)
+        try:
+            _, facts = asyncio.run(made)
+        except InputError as error:
+            parser.error(str(error))
         print(facts.assign(seed=seed).to_string(index=False))
 
 
