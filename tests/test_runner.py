@@ -208,7 +208,7 @@ def test_failing_cell_is_shown_and_nothing_is_copied(repository):
     )
     make_notebook(repository, "03_never")
     source = bad.read_bytes()
-    done = run(repository)
+    done = run(repository, "--jobs", "1")  # two at once would begin 03 if 01 ends before 02 fails
     assert done.returncode == 1
     assert "notebooks/02_bad.ipynb failed in cell [2]" in done.stderr
     assert "| raise InputError('n_max is 0: give 1 or more')" in done.stderr
@@ -427,7 +427,10 @@ def test_the_time_left_is_that_of_the_last_run(tmp_path, monkeypatch):
 @pytest.mark.kernel
 @pytest.mark.parametrize("ending", ["", "; raise SystemError"], ids=["success", "failure"])
 def test_engines_are_shared_by_the_notebooks_and_stopped_at_the_end(repository, tmp_path, ending):
-    """A stand-in for a host: it holds the lock of one until it is asked to end, and says so then."""
+    """A stand-in for a host: it holds the lock of one until it is asked to end, and says so then.
+
+    02 comes after 01, whose log its failure names.
+    """
     start = f"""
 import fcntl, os, subprocess, sys
 folder = os.environ["TTS_ENGINES"]
@@ -445,7 +448,7 @@ open(folder + "/model.pid", "w").write(str(host.pid))
     note = "open('../used', 'a').write(os.environ['TTS_ENGINES'] + '\\n')"
     make_notebook(repository, "01_one", start + note)
     make_notebook(repository, "02_two", f"import os; {note}{ending}")
-    done = run(repository)
+    done = run(repository, "--jobs", "1")
     assert done.returncode == bool(ending), done.stderr
     assert ("the engines' logs: build/engines" in done.stderr) == bool(ending)
     assert (repository / "build" / "engines" / "model.log").exists() == bool(ending)
