@@ -21,7 +21,7 @@ Remake every figure of the notebooks: ./run_all.sh
   ./run_all.sh clean [--store]                   remove what was made: environment, build, figures/local, caches;
                                                  the stored samples and scores only with --store
   --profile NAME    parameters from notebooks/profiles/NAME.yaml (default: default)
-  --only 01,03      these notebooks alone; 09 runs only where it is named
+  --only 01,03      these notebooks alone; 09 and 10 run only where named
   --set NAME=VALUE  one parameter in place of the profile's, such as n_max=128; may be given again
   --jobs N          notebooks side by side (default: 2 where two cores are usable and there is no GPU, else 1)
   --machine KIND    cpu, gpu or portable (no vLLM): which requirements-KIND.txt to install (default: by machine)

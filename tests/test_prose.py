@@ -343,10 +343,10 @@ STATEMENTS = [
     ("09", "neither is better in the vote than no verifier at all", heads_no_better_than_nothing),
     ("09", "the plain vote has two points more, which 500 problems don't prove", plain_vote_two_points_ahead),
     ("09", "The rows are alike, the columns are not", whose_problems_counts),
-    ("09", "two rounds on search's solutions add nine points to greedy decoding and five to a vote", training_helps),
-    ("09", "add eleven and eight, and as much original data eight and eight", samples_help_more),
-    ("09", "which take it from 49 to 57.5 %, than from what it found", next_search_gains_from_new_examples),
-    ("09", "64 % after search, 68 after samples and 73 after new examples, where it was at 65", ceiling_after_training),
+    ("10", "two rounds on search's solutions add nine points to greedy decoding and five to a vote", training_helps),
+    ("10", "add eleven and eight, and as much original data eight and eight", samples_help_more),
+    ("10", "which take it from 49 to 57.5 %, than from what it found", next_search_gains_from_new_examples),
+    ("10", "64 % after search, 68 after samples and 73 after new examples, where it was at 65", ceiling_after_training),
 ]
 
 

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from tts import experiment
 from tts.analysis.cost import measured
 from tts.analysis.grading import by_problem
 from tts.companion.parameters import lookaheads_of, widths_of
@@ -96,7 +97,7 @@ async def _larger_models(setup: Setup) -> None:
 
 
 async def _beyond_the_writeup(setup: Setup) -> None:
-    """All but sections 5 and 6: the models that they train are not there yet."""
+    """All but section 5: the heads that it trains are not there yet."""
     given = setup.parameters
     await setup.by_verifier()
     [first] = await setup.samples(prm=setup.prm)
@@ -106,6 +107,15 @@ async def _beyond_the_writeup(setup: Setup) -> None:
         await collect.score(setup.problems, few, prm, setup.store)
     for k in lookaheads_of(given["lookaheads"]):
         await setup.looking_ahead(k)
+
+
+async def _self_training(setup: Setup) -> None:
+    """What the first policy draws: those that are trained from it are not there yet."""
+    await experiment.greedy_baselines(setup.problems, [setup.policy], setup.store, **setup.drawing)
+    await setup.samples()
+    [n] = setup.budgets[-1:]
+    some = setup.compared["problems"]
+    await collect.search(some, setup.bind(dvts), setup.policy, setup.prm, setup.store, n=n, **setup.drawing)
 
 
 COLLECTS: dict[str, Callable[[Setup], Awaitable[None]]] = {
@@ -118,6 +128,7 @@ COLLECTS: dict[str, Callable[[Setup], Awaitable[None]]] = {
     "07_compute_optimal": _compute_optimal,
     "08_larger_models": _larger_models,
     "09_beyond_the_writeup": _beyond_the_writeup,
+    "10_self_training": _self_training,
 }
 
 

@@ -490,7 +490,7 @@ def _passes(policy: str, compute_optimal: ByN, rival: Rival) -> Mapping[str, np.
     return {part: compute_optimal[n] - rival.right}
 
 
-# --- Beyond the writeup: written down before notebook 09 was run ---
+# --- Beyond the writeup: written down before notebooks 09 and 10 were run ---
 # right and covered: verifier -> method -> N -> (P,), accuracy of the weighted vote and coverage of what came back.
 
 Readings = Mapping[str, Mapping[str, ByN]]

@@ -26,7 +26,7 @@ from tts.companion.parameters import (
 )
 from tts.errors import InputError
 
-APART = {"09"}  # notebooks that a run takes only where --only names them
+APART = {"09", "10"}  # notebooks that a run takes only where --only names them
 
 
 @dataclass(frozen=True)

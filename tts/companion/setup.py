@@ -410,7 +410,7 @@ def set_up(
     given = MACHINE | {name: parameters[name] for name in known if name in parameters}
     check_ranges(given)
     sampling = Sampling(given["temperature"], given["top_p"], given["max_tokens"], given["seed"])
-    n_max = given["n_max"]
+    n_max = given.get("n_max") or given["verifier_n_max"]
     seeds = seeds_to(
         n_max, seed=given["seed"], n_seeds=given.get("n_seeds", 1), seeds_n_max=given.get("seeds_n_max", n_max)
     )

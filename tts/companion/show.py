@@ -7,11 +7,13 @@ import json
 from collections.abc import Mapping, Sequence
 from html import escape
 
+import numpy as np
 import pandas as pd
 from IPython.display import HTML, Code, Markdown
 
 from tts import voting
 from tts.analysis.cost import size_of
+from tts.analysis.intervals import mean_interval
 from tts.answers import spelled
 from tts.companion import ledger_table
 from tts.plots.style import LABELS
@@ -56,6 +58,13 @@ def named(table: pd.DataFrame | pd.Series, **labels: str) -> pd.DataFrame:
     return table.rename(index=words, columns=words).map(
         lambda cell: words.get(cell, cell) if isinstance(cell, str) else cell
     )
+
+
+def differences(parts: Mapping[object, Mapping[str, np.ndarray]]) -> pd.DataFrame:
+    """Means of paired differences with their 95 % intervals, in words: row -> column -> (problems,)."""
+    text = "{:+.1%} [{:+.1%}, {:+.1%}]"
+    rows = {row: {name: text.format(*mean_interval(v)) for name, v in of.items()} for row, of in parts.items()}
+    return pd.DataFrame(rows).T
 
 
 def folded(answer: object) -> HTML:

@@ -56,6 +56,14 @@ PROBLEMS_SEED, ORIGINAL_SEED = 40_000, 500  # streams that no other training dra
 Solution = tuple[Problem, str]
 
 
+def base_of(policy_model: str) -> Path:
+    """The folder of an embedded policy, which can be trained here."""
+    known = sorted(path.name for path in MODELS.glob("policy-*"))
+    if policy_model not in known:
+        raise InputError(f"policy_model is {policy_model}: it can't be trained here, give one of {', '.join(known)}")
+    return MODELS / policy_model
+
+
 def training_problems(count: int, *, seed: int, round_: int) -> list[Problem]:
     """The training problems of a round: each round and each seed has a part of the stream of its own."""
     check_counts(train_problems=count)
@@ -122,13 +130,15 @@ async def self_trained(
     seed: int = 0,
     rounds: int = ROUNDS,
     base: Path = MODELS / BASE,
+    engine: str = "auto",
     drawing: Mapping[str, object] | None = None,
 ) -> tuple[dict[tuple[int, str], Path], pd.DataFrame]:
     """The policies of all rounds, by (round, source), and what is known of their training data: a row each.
 
     search, prm: the strategy with its settings, and its verifier, which is closed at the end. problems, n: of each
     round, and solutions of each. seed: of problems, draws and the order of training. base: the folder of the policy
-    that every training starts from. drawing: what else samples_of and searches_of take.
+    that every training starts from. engine: of the policies, when they draw. drawing: what else samples_of and
+    searches_of take.
     Columns of the rows: round, source, solutions (that this round added), of_problems (that they solve), solved (share
     of the round's problems with a right one), tokens (of one pass over all rounds so far), flops (to draw this round's
     solutions and, in a search, to score them). original has tokens alone.
@@ -139,7 +149,8 @@ async def self_trained(
         asked = training_problems(problems, seed=seed, round_=round_)
         right, paid = {}, {}
         for source in found:
-            policy = open_policy(str(policies.get((round_ - 1, source), base)), name=f"{base.name}, {source}")
+            folder_of = str(policies.get((round_ - 1, source), base))
+            policy = open_policy(folder_of, name=f"{base.name}, {source}", engine=engine)
             drawn, paid[source] = await _drawn(source, asked, policy, prm, store, search, n, seed, drawing or {})
             right[source] = right_solutions(drawn, asked)
         few, data = min(map(len, right.values())), {}
