@@ -300,6 +300,14 @@ def ceiling_after_training():
     return trained("pass@16")[["search", "samples", "original", "nothing yet"]].round().tolist() == [64, 68, 73, 65]
 
 
+def votes_left():
+    greedy, vote, covered = (trained(what) for what in ("greedy", "majority, N = 16", "pass@16"))
+    gap = (covered - greedy).round()
+    closed = (100 * (vote - greedy) / (covered - greedy)).round()
+    order = ["nothing yet", "search", "samples", "original"]
+    return gap[order].tolist() == [30, 20, 22, 30] and closed[order].tolist() == [15, 5, 6, 16]
+
+
 # notebook, words that stand in it, whether they hold
 STATEMENTS = [
     ("01", "The vote is level up to N = 2, as it has to be, and then rises", level_up_to_two),
@@ -347,6 +355,7 @@ STATEMENTS = [
     ("10", "add eleven and eight, and as much original data eight and eight", samples_help_more),
     ("10", "which take it from 49 to 57.5 %, than from what it found", next_search_gains_from_new_examples),
     ("10", "64 % after search, 68 after samples and 73 after new examples, where it was at 65", ceiling_after_training),
+    ("10", "20 to 22 points are left, of which the vote closes 5 %", votes_left),
 ]
 
 
