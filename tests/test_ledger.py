@@ -471,6 +471,9 @@ def test_questions_of_our_own_are_marked_and_hold_or_do_not(tmp_path):
     found = ledger_table.save(tables, notebook="09", folder=tmp_path, mirrors=False)
     assert found.verdict.tolist() == ["holds", "does not hold", "holds"]
     assert set(found.basis) == {"beyond the writeup"}
+    shown = ledger_table.show(found)._repr_html_()
+    assert "its number" not in shown, "a column in which nothing stands"
+    assert "beyond the writeup" in shown
     assert "| beyond the writeup |" in ledger_table.markdown(tmp_path)
     table = short(tmp_path)
     assert table["9a"][1::2] == ["beyond the writeup", "does not hold (1 of 2 parts)"]

@@ -560,6 +560,13 @@ def test_training_problems_are_new_in_each_round_and_seed():
         self_training.training_problems(0, seed=0, round_=1)
 
 
+def test_what_can_be_trained_is_an_embedded_policy():
+    assert self_training.base_of("policy-s") == MODELS / "policy-s"
+    for name in ("prm", "meta-llama/Llama-3.2-1B-Instruct", ""):
+        with pytest.raises(InputError, match=f"^policy_model is {name}: .* policy-l, policy-m, policy-s, policy-xs$"):
+            self_training.base_of(name)
+
+
 def test_right_solutions_are_different_ones_and_every_problem_has_a_turn():
     one, other, hopeless = (Problem(name, name, "1") for name in "abc")
     rows = [
