@@ -618,13 +618,16 @@ def test_self_training_goes_on_where_it_was_stopped(tmp_path: Path, monkeypatch)
         batch = {name: torch.from_numpy(of) for name, of in data.pad(range(len(data))).items()}
         before, after = (policy_loss(load(of)[0])(batch)[0] for of in (MODELS / "policy-xs", folder))
         assert after < before
-    policies, facts = asyncio.run(self_training.self_trained(tmp_path, open_prm("prm"), **settings))
+    policies, facts, kept = asyncio.run(self_training.self_trained(tmp_path, open_prm("prm"), **settings))
     assert {path: path.stat().st_mtime_ns for path in made} == made
     assert stored
     assert {path: path.stat().st_size for path in stored} == stored
     assert list(policies) == [(r, s) for r in (1, 2) for s in ("search", "samples", "original")]
     alike = facts[facts.source != "original"].groupby("round").solutions.nunique()
     assert (alike == 1).all()
+    rows = facts[facts.source != "original"].set_index(["round", "source"])
+    assert {key: len(solutions) for key, solutions in kept.items()} == rows.solutions.to_dict()
+    assert rows.right.groupby("round").min().equals(rows.solutions.groupby("round").first())
     assert (facts[facts.source == "search"].flops > facts[facts.source == "samples"].flops.values).all()
     again = tmp_path / "again"
     asyncio.run(self_training.self_trained(again, open_prm("prm"), rounds=1, **settings))

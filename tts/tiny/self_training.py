@@ -132,19 +132,22 @@ async def self_trained(
     base: Path = MODELS / BASE,
     engine: str = "auto",
     drawing: Mapping[str, object] | None = None,
-) -> tuple[dict[tuple[int, str], Path], pd.DataFrame]:
-    """The policies of all rounds, by (round, source), and what is known of their training data: a row each.
+) -> tuple[dict[tuple[int, str], Path], pd.DataFrame, dict[tuple[int, str], list[Solution]]]:
+    """The policies of all rounds, by (round, source); what is known of their training data, a row each; and the right
+    solutions that each round added, of search and samples.
 
     search, prm: the strategy with its settings, and its verifier, which is closed at the end. problems, n: of each
     round, and solutions of each. seed: of problems, draws and the order of training. base: the folder of the policy
     that every training starts from. engine: of the policies, when they draw. drawing: what else samples_of and
     searches_of take.
-    Columns of the rows: round, source, solutions (that this round added), of_problems (that they solve), solved (share
-    of the round's problems with a right one), tokens (of one pass over all rounds so far), flops (to draw this round's
-    solutions and, in a search, to score them). original has tokens alone.
+    Columns of the rows: round, source, right (different right solutions, most a problem at most), solutions (of those,
+    what this round added), of_problems (that they solve), solved (share of the round's problems with a right one),
+    tokens (of one pass over all rounds so far), flops (to draw this round's solutions and, in a search, to score them).
+    original has tokens alone.
     """
     store, (_, codec) = Store(folder / "results"), load(base)
-    policies, found, rows = {}, {"search": [], "samples": []}, []
+    policies, kept, rows = {}, {}, []
+    found = {"search": [], "samples": []}
     for round_ in range(1, rounds + 1):
         asked = training_problems(problems, seed=seed, round_=round_)
         right, paid = {}, {}
@@ -155,7 +158,8 @@ async def self_trained(
             right[source] = right_solutions(drawn, asked)
         few, data = min(map(len, right.values())), {}
         for source in found:
-            found[source] += right[source][:few]
+            kept[round_, source] = right[source][:few]
+            found[source] += kept[round_, source]
             if not found[source]:
                 raise InputError(
                     f"train_problems: nothing right was found on {problems} problems: give more, or a larger N"
@@ -168,11 +172,11 @@ async def self_trained(
             )
             row = {"round": round_, "source": source, "tokens": len(data[source].tokens)}
             if source in found:
-                row |= {"solutions": few, "of_problems": solved(right[source][:few])}
+                row |= {"right": len(right[source]), "solutions": few, "of_problems": solved(kept[round_, source])}
                 row |= {"solved": solved(right[source]) / len(asked), "flops": paid[source]}
             rows.append(row)
     await prm.close()
-    return policies, pd.DataFrame(rows)
+    return policies, pd.DataFrame(rows), kept
 
 
 def solved(solutions: Sequence[Solution]) -> int:
@@ -216,7 +220,7 @@ def main() -> None:
     for seed in args.seeds:  # own: the notebook's
         made = self_trained(args.folder, open_prm("prm"), problems=args.problems, n=args.n, seed=seed, **own)
         try:
-            _, facts = asyncio.run(made)
+            _, facts, _ = asyncio.run(made)
         except InputError as error:
             parser.error(str(error))
         print(facts.assign(seed=seed).to_string(index=False))
