@@ -39,6 +39,14 @@ def test_the_table_by_hand():
     ]
 
 
+def test_what_a_notebook_trains_is_named_and_not_counted():
+    made = [Part("10_self_training", "xs: samples", 160, cost=Cost(50, 0, 0.03, 300))]
+    for parts in ([], made):
+        rows = table(parts, ["10_self_training"]).splitlines()
+        assert rows[-2].strip().removeprefix("10_self_training  ").startswith("not counted: its rounds of training")
+        assert not any("all is there" in row for row in rows)
+
+
 def test_how_many_are_different_grows_as_a_power():
     """Of 2 samples 1.5 are different, of 4 2.5: of 8 as many times more again."""
     drawn = [["a", "b", "a", "c"], ["a", "a", "b", "b"]]

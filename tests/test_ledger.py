@@ -473,6 +473,10 @@ def test_questions_of_our_own_are_marked_and_hold_or_do_not(tmp_path):
     assert set(found.basis) == {"beyond the writeup"}
     shown = ledger_table.show(found)._repr_html_()
     assert "its number" not in shown, "a column in which nothing stands"
+    nothing = ledger_table.save(
+        [ledger.claim_9d({4: ONE}, {4: ONE}, {4: ONE})], notebook="09", folder=tmp_path, mirrors=False
+    )
+    assert "not asked: n_max of 16" in ledger_table.show(nothing)._repr_html_()
     assert "beyond the writeup" in shown
     assert "| beyond the writeup |" in ledger_table.markdown(tmp_path)
     table = short(tmp_path)

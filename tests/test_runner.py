@@ -484,7 +484,7 @@ def test_only_runs_what_is_named(repository):
 
 def test_a_notebook_apart_runs_only_where_it_is_named(repository, monkeypatch):
     """And not in a replay, unless it has the parameter."""
-    for name in ("01_one", "09_two"):
+    for name in ("01_one", "09_two", "10_last"):
         make_notebook(repository, name)
     monkeypatch.chdir(repository)
 
@@ -493,7 +493,8 @@ def test_a_notebook_apart_runs_only_where_it_is_named(repository, monkeypatch):
 
     assert names() == ["01_one"]
     assert names(only="9") == ["09_two"]
-    assert names(only="1,09") == names(with_apart=True) == ["01_one", "09_two"]
+    assert names(only="1,09") == ["01_one", "09_two"]
+    assert names(with_apart=True) == names(only="01,09,10") == ["01_one", "09_two", "10_last"]
     make_notebook(repository, "02_three", parameters=f'{PARAMETERS}\nreplay: str = ""  # of what')
     assert names(changes=["replay=somebody"]) == ["01_one", "02_three"]
     with pytest.raises(InputError, match="--only 09: notebook 09 needs what no published completion has: leave it out"):
@@ -507,6 +508,7 @@ def test_a_notebook_apart_runs_only_where_it_is_named(repository, monkeypatch):
         ("temperature=-2", "temperature is -2: it must be 0"),
         ("reduction=best", "reduction is 'best': choose one of last, min, prod, mean"),
         ("patience=0", "patience is 0: give the seconds"),
+        ("train_problems=4", "--set train_problems: only notebook 10 has it, which runs with --only 10"),
         ("first_look=4", "--set first_look: only notebook 09 has it, which runs with --only 09"),
     ],
 )

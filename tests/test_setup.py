@@ -289,3 +289,21 @@ def test_labels_of_greedy_lines_say_how_large_a_baseline_is():
     of_second = setup.lines(greedy, policy=setup.second_policy).label
     assert of_second[1] == setup.baselines[1].name
     assert setup.lines({}).empty
+
+
+def test_where_a_notebook_has_no_n_max_its_searches_limit_counts():
+    given = {name: value for name, value in load_profile("default").items() if name not in ("n_max", "first_look")}
+    setup = set_up(given | {"engine": "transformers", "verifier_n_max": 20, "n_seeds": 1})
+    assert (setup.budgets, setup.seeds) == ([4, 16], {0: 16})
+
+
+def test_what_is_trained_is_an_embedded_policy_and_its_problems_can_be_scored():
+    for change, said in (
+        (
+            {"policy_model": "meta-llama/Llama-3.2-1B-Instruct"},
+            "policy_model is meta-llama/Llama-3.2-1B-Instruct: it can't",
+        ),
+        ({"prm_model": "exact"}, "prm_model is exact: it can't score training problems"),
+    ):
+        with pytest.raises(InputError, match=f"^{said}"):
+            set_up(load_profile("default") | change)

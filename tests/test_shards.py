@@ -275,6 +275,15 @@ def smoke(monkeypatch, tmp_path):
     return jobs
 
 
+def test_what_a_notebook_trains_is_not_in_the_shards(smoke, tmp_path, monkeypatch):
+    async def nothing(jobs):
+        return []
+
+    monkeypatch.setattr(shards, "missing", nothing)
+    said, _ = shards.collect(smoke("whole", "01,10"), [])
+    assert "not in the shards: 10_self_training, its rounds of training" in said
+
+
 @pytest.mark.engine
 def test_three_shards_of_the_notebooks_are_the_undisturbed_run(smoke, tmp_path):
     """Samples, scores and searches with the embedded models; verifier_problems are the first of all, not of a shard."""
@@ -293,6 +302,7 @@ def test_three_shards_of_the_notebooks_are_the_undisturbed_run(smoke, tmp_path):
     said, is_whole = shards.collect(jobs, [])
     assert is_whole, said
     assert "complete: run the notebooks" in said
+    assert "not in the shards" not in said
     whole, cut = contents(tmp_path / "whole"), contents(tmp_path / "cut")
     assert {kind for kind, *_ in whole} == set(KINDS)
     assert cut.keys() == whole.keys()

@@ -20,7 +20,7 @@ from tts.models.open import open_prm
 from tts.policy import Sampling
 from tts.problems import Problem, load_problems
 from tts.strategies import dvts
-from tts.tiny import DATA, MODELS, heads, prm_training, self_training
+from tts.tiny import DATA, MODELS, base_of, heads, prm_training, self_training
 from tts.tiny.batches import gather
 from tts.tiny.checker import check, content, possible, solved, steps_of
 from tts.tiny.evaluate import auc, prm_table, voted
@@ -561,10 +561,10 @@ def test_training_problems_are_new_in_each_round_and_seed():
 
 
 def test_what_can_be_trained_is_an_embedded_policy():
-    assert self_training.base_of("policy-s") == MODELS / "policy-s"
+    assert base_of("policy-s") == MODELS / "policy-s"
     for name in ("prm", "meta-llama/Llama-3.2-1B-Instruct", ""):
         with pytest.raises(InputError, match=f"^policy_model is {name}: .* policy-l, policy-m, policy-s, policy-xs$"):
-            self_training.base_of(name)
+            base_of(name)
 
 
 def test_right_solutions_are_different_ones_and_every_problem_has_a_turn():

@@ -71,9 +71,9 @@ def save(tables: Sequence[pd.DataFrame], *, notebook: str, folder: str | Path, m
 
 
 def show(found: pd.DataFrame) -> object:
-    """The rows as a notebook displays them, without columns in which nothing stands."""
+    """The rows as a notebook displays them, without a column of words in which nothing stands."""
     shown = found[[*COLUMNS, "basis"]].rename(columns={"number": "its number"})
-    shown = shown.loc[:, (shown.fillna("") != "").any()]
+    shown = shown.drop(columns=[name for name in ("its number", "part", "basis") if not any(shown[name].fillna(""))])
     styler = shown.style.format("{:+.1%}", subset=["ours", "low", "high"], na_rep="").hide(axis="index")
     both = '<a href="../figures/ledger.md">the ledger</a> has both runs'
     return styler.set_caption(f"Verdicts of this run. In the full run, with more problems, some change: {both}.")

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from tts.errors import InputError, check_counts
+from tts.models.exact import EXACT
 from tts.policy import Sampling
 from tts.reductions import REDUCTIONS, reduce_scores
+from tts.tiny import base_of
 
 T = TypeVar("T")
 
@@ -131,6 +133,10 @@ def check_ranges(given: Mapping[str, object]) -> None:
     for name in searched:
         if given.get(name, 4) < 4:
             raise InputError(f"{name} is {given[name]}: the smallest budget of a search is 4")
+    if "train_problems" in given:
+        base_of(given["policy_model"])
+        if given["prm_model"] == EXACT:
+            raise InputError("prm_model is exact: it can't score training problems, give another verifier")
     if "first_look" in given and not given["first_look"] < given["n_max"]:
         raise InputError(f"first_look is {given['first_look']}: it must be below n_max, {given['n_max']}")
     if "probe" in given and given["probe"] > given["n_difficulty"]:

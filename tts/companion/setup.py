@@ -410,7 +410,7 @@ def set_up(
     given = MACHINE | {name: parameters[name] for name in known if name in parameters}
     check_ranges(given)
     sampling = Sampling(given["temperature"], given["top_p"], given["max_tokens"], given["seed"])
-    n_max = given.get("n_max") or given["verifier_n_max"]
+    n_max = given.get("n_max") or powers_of_four(given["verifier_n_max"])[-1]
     seeds = seeds_to(
         n_max, seed=given["seed"], n_seeds=given.get("n_seeds", 1), seeds_n_max=given.get("seeds_n_max", n_max)
     )
@@ -472,7 +472,7 @@ def _opened(
         served = given["policy_server"] if name in policies else ""
         settings = {"engine": "auto" if served and parameter == "greedy_models" else engine, "server": served}
         settings |= limits | places.arguments(name)
-        return open_policy(name, parameter=parameter, system_prompt=given["system_prompt"], **settings)
+        return open_policy(name, parameter=parameter, system_prompt=given.get("system_prompt", ""), **settings)
 
     def prm(name: str, parameter: str) -> StepScorer:
         settings = {"engine": given["prm_engine"], "server": given["prm_server"] if parameter == "prm_model" else ""}

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tts import answers
-from tts.companion.estimate import COLLECTS, Lack, missing
+from tts.companion.estimate import COLLECTS, TRAINED, Lack, missing
 from tts.companion.plan import Job
 from tts.companion.setup import set_up
 from tts.errors import EngineError, InputError
@@ -71,11 +71,16 @@ def collect(jobs: Sequence[Job], folders: Sequence[Path]) -> tuple[str, bool]:
             f"torn: the last record of {path} is cut off: its shard is still running, or run it again"
             for path in merged.torn
         ),
-        *(_of_missing(lacks) or [f"complete: run the notebooks for their figures; {into / FOLDER} can be removed"]),
+        *(_of_missing(lacks) or _complete(jobs, into)),
         *_to_run_again(jobs, lacks, into),
         *_of_conflicts(merged),
     ]
     return "\n".join(lines), not lacks
+
+
+def _complete(jobs: Sequence[Job], into: Path) -> list[str]:
+    trains = [f"not in the shards: {job.name}, {TRAINED[job.name]}" for job in jobs if job.name in TRAINED]
+    return [f"complete: run the notebooks for their figures; {into / FOLDER} can be removed", *trains]
 
 
 def _of_missing(lacks: Sequence[Lack]) -> list[str]:

@@ -56,14 +56,6 @@ PROBLEMS_SEED, ORIGINAL_SEED = 40_000, 500  # streams that no other training dra
 Solution = tuple[Problem, str]
 
 
-def base_of(policy_model: str) -> Path:
-    """The folder of an embedded policy, which can be trained here."""
-    known = sorted(path.name for path in MODELS.glob("policy-*"))
-    if policy_model not in known:
-        raise InputError(f"policy_model is {policy_model}: it can't be trained here, give one of {', '.join(known)}")
-    return MODELS / policy_model
-
-
 def training_problems(count: int, *, seed: int, round_: int) -> list[Problem]:
     """The training problems of a round: each round and each seed has a part of the stream of its own."""
     check_counts(train_problems=count)
