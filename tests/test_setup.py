@@ -297,13 +297,14 @@ def test_where_a_notebook_has_no_n_max_its_searches_limit_counts():
     assert (setup.budgets, setup.seeds) == ([4, 16], {0: 16})
 
 
-def test_what_is_trained_is_an_embedded_policy_and_its_problems_can_be_scored():
+def test_what_is_trained_is_an_embedded_policy_and_its_problems_can_be_scored(monkeypatch):
+    """Of notebook 10 alone: the others take any models, and so does a script with all parameters."""
+    monkeypatch.chdir(ROOT)
     for change, said in (
-        (
-            {"policy_model": "meta-llama/Llama-3.2-1B-Instruct"},
-            "policy_model is meta-llama/Llama-3.2-1B-Instruct: it can't",
-        ),
-        ({"prm_model": "exact"}, "prm_model is exact: it can't score training problems"),
+        ("policy_model=meta-llama/Llama-3.2-1B-Instruct", "policy_model is meta-llama/Llama-3.2-1B-Instruct: it can't"),
+        ("prm_model=exact", "prm_model is exact: it can't score training problems"),
     ):
         with pytest.raises(InputError, match=f"^{said}"):
-            set_up(load_profile("default") | change)
+            plan(profile="default", only="10", changes=[change])
+        assert len(plan(profile="default", only="01,09", changes=[change])) == 2
+        assert len(plan(profile="default", with_apart=True, changes=[change])) == 10

@@ -133,14 +133,17 @@ def check_ranges(given: Mapping[str, object]) -> None:
     for name in searched:
         if given.get(name, 4) < 4:
             raise InputError(f"{name} is {given[name]}: the smallest budget of a search is 4")
-    if "train_problems" in given:
-        base_of(given["policy_model"])
-        if given["prm_model"] == EXACT:
-            raise InputError("prm_model is exact: it can't score training problems, give another verifier")
     if "first_look" in given and not given["first_look"] < given["n_max"]:
         raise InputError(f"first_look is {given['first_look']}: it must be below n_max, {given['n_max']}")
     if "probe" in given and given["probe"] > given["n_difficulty"]:
         raise InputError(f"probe is {given['probe']}: it must be at most n_difficulty, {given['n_difficulty']}")
+
+
+def check_trained(given: Mapping[str, object]) -> None:
+    """Raise InputError where a notebook that trains its policy (notebook 10) can't do so with these parameters."""
+    base_of(given["policy_model"])
+    if given["prm_model"] == EXACT:
+        raise InputError("prm_model is exact: it can't score training problems, give another verifier")
 
 
 def figures_folder(parameters: Mapping[str, object], *, profiles: Path | None = None) -> Path:

@@ -15,6 +15,7 @@ from tts.companion.parameters import (
     OLD_NAMES,
     Parameters,
     check_ranges,
+    check_trained,
     figures_subfolder,
     fits,
     load_profile,
@@ -144,6 +145,8 @@ def plan(*, profile: str, only: str = "", changes: Sequence[str] = (), with_apar
         committed = MACHINE | cell  # papermill injects what a cell doesn't have, too
         injected = {name: value for name, value in wanted.items() if committed.get(name, value) != value}
         check_ranges(MACHINE | cell | injected)
+        if "train_problems" in cell and number in numbers:  # a report looks at every notebook, whatever the profile
+            check_trained(cell | injected)
         figures = build / "figures" / source.stem
         jobs.append(Job(source, cell, injected, built=build / source.name, figures=figures))
     for name in asked:
