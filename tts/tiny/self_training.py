@@ -46,7 +46,8 @@ from .loop import fit
 from .policy_training import example, policy_examples, policy_loss
 from .problems import draw
 
-SOURCES = ("search", "samples", "original")
+DRAWN = ("search", "samples")  # sources that the policy draws itself
+SOURCES = (*DRAWN, "original")
 ROUNDS = 2
 MOST = 4  # right solutions of a problem that are kept
 VERSION = 1  # of how a policy is trained: raise it with every change
@@ -139,31 +140,30 @@ async def self_trained(
     """
     store, (_, codec) = Store(folder / "results"), load(base)
     policies, kept, rows = {}, {}, []
-    found = {"search": [], "samples": []}
     for round_ in range(1, rounds + 1):
         asked = training_problems(problems, seed=seed, round_=round_)
         right, paid = {}, {}
-        for source in found:
+        for source in DRAWN:
             folder_of = str(policies.get((round_ - 1, source), base))
             policy = open_policy(folder_of, name=f"{base.name}, {source}", engine=engine)
             drawn, paid[source] = await _drawn(source, asked, policy, prm, store, search, n, seed, drawing or {})
             right[source] = right_solutions(drawn, asked)
         few, data = min(map(len, right.values())), {}
-        for source in found:
+        for source in DRAWN:
             kept[round_, source] = right[source][:few]
-            found[source] += kept[round_, source]
-            if not found[source]:
+            so_far = [one for (_, whose), solutions in kept.items() if whose == source for one in solutions]
+            if not so_far:
                 raise InputError(
                     f"train_problems: nothing right was found on {problems} problems: give more, or a larger N"
                 )
-            data[source] = gather([example(codec, problem.text, text) for problem, text in found[source]])
+            data[source] = gather([example(codec, problem.text, text) for problem, text in so_far])
         data["original"] = policy_examples(codec, tokens=len(data["search"].tokens), seed=ORIGINAL_SEED + seed)
         for source in SOURCES:
             policies[round_, source] = fine_tuned(
                 folder, f"{source}-{seed}-{round_}", data[source], base=base, seed=seed
             )
             row = {"round": round_, "source": source, "tokens": len(data[source].tokens)}
-            if source in found:
+            if source in DRAWN:
                 row |= {"right": len(right[source]), "solutions": few, "of_problems": solved(kept[round_, source])}
                 row |= {"solved": solved(right[source]) / len(asked), "flops": paid[source]}
             rows.append(row)
