@@ -28,7 +28,7 @@ Remake every figure of the notebooks: ./run_all.sh
   --help            this text
 
 The first run installs everything into .venv, unless the active environment has it already. A profile other than the
-default writes its figures to figures/full/ or figures/local/. TTS_STORE names another folder for the results.
+default writes its figures to figures/full/, n256/, replay/ or local/. TTS_STORE names another folder for the results.
 END
 }
 

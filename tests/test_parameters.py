@@ -10,9 +10,10 @@ from tts.errors import InputError
 
 @pytest.fixture
 def folder(tmp_path):
-    default = "n: 64\ntemperature: 0.8\nname: xs\nn_seeds: 1\nother_widths: ''\nn_max: 4\n"
+    default = "n: 64\ntemperature: 0.8\nname: xs\nn_max: 4\n"
     (tmp_path / "default.yaml").write_text(default)
-    (tmp_path / "full.yaml").write_text("n: 256\nn_seeds: 5\nother_widths: 2, 8\nn_max: 16\n")
+    (tmp_path / "full.yaml").write_text("n: 256\nn_max: 16\n")
+    (tmp_path / "n256.yaml").write_text("n: 128\nn_max: 256\n")
     (tmp_path / "empty.yaml").write_text("# nothing changes\n")
     (tmp_path / "broken.yaml").write_text("n: [1\n")
     (tmp_path / "list.yaml").write_text("- n\n")
@@ -21,19 +22,14 @@ def folder(tmp_path):
 
 
 def test_load(folder):
-    assert parameters.load_profile("full", folder=folder) == {
-        "n": 256,
-        "n_seeds": 5,
-        "other_widths": "2, 8",
-        "n_max": 16,
-    }
+    assert parameters.load_profile("full", folder=folder) == {"n": 256, "n_max": 16}
     assert parameters.load_profile("empty", folder=folder) == {}
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("fulll", "profile 'fulll' is not known: choose one of broken, default, empty, full, latin, list"),
+        ("fulll", "profile 'fulll' is not known: choose one of broken, default, empty, full, latin, list, n256"),
         ("../full", "choose one of broken"),
         ("broken", "is not valid YAML"),
         ("latin", "is not valid YAML"),
@@ -53,17 +49,14 @@ def test_a_profile_that_can_not_be_read(folder, name, message):
         ({"n": 64, "another": 1}, ""),
         ({}, ""),
         ({"n": 256, "temperature": 0.8}, "full"),
-        ({"n": 256, "n_seeds": 5, "other_widths": "2, 8"}, "full"),
-        ({"n": 256, "n_seeds": 2, "other_widths": ""}, "full"),  # a part of its grid
-        ({"n": 256, "n_seeds": 2, "other_widths": "8"}, "full"),
-        ({"n": 256, "n_max": 8}, "full"),
-        ({"n": 256, "n_seeds": 6}, "local"),
-        ({"n": 256, "n_seeds": 0}, "local"),
-        ({"n": 256, "other_widths": "3"}, "local"),
-        ({"n": 64, "n_seeds": 2}, "local"),
+        ({"n": 256, "temperature": 0.8, "name": "xs", "n_max": 16}, "full"),
         ({"n_max": 16}, "full"),  # a notebook that has no other parameter
+        ({"n": 128, "n_max": 256}, "n256"),
+        ({"n": 128, "name": "xs"}, "n256"),
+        ({"n": 128, "n_max": 16}, "local"),  # one value of each
+        ({"n": 256, "n_max": 4}, "local"),  # a part of a profile is another run
         ({"n_max": 8}, "local"),
-        ({"n": 128}, "local"),
+        ({"n": 32}, "local"),
         ({"n": 256, "temperature": 1.0}, "local"),
     ],
 )
@@ -80,8 +73,9 @@ def test_a_name_that_is_nearly_a_parameters_is_refused():
     parameters.check_parameters({"n_max": 8, "n": 16, "says": "N", "seeds": {0: 4}, "_n_max": 3, "budgets": [4]})
 
 
-def test_without_a_full_profile_every_change_is_local(folder):
-    (folder / "full.yaml").unlink()
+def test_without_other_profiles_every_change_is_local(folder):
+    for name in parameters.COMMITTED:
+        (folder / f"{name}.yaml").unlink()
     assert parameters.figures_subfolder({"n": 256}, profiles=folder) == "local"
 
 

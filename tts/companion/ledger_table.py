@@ -10,7 +10,8 @@ import pandas as pd
 from tts.companion.ledger import CLAIMS, COLUMNS, CRITERIA, OURS, Claim, Verdict
 
 DEFAULT = "default run"
-RUNS = {"full run": "full", "replay run": "replay", DEFAULT: ""}  # as the table calls them -> folder below figures/
+# The runs whose figures are committed: as the table calls them -> folder below figures/.
+RUNS = {"full run": "full", "N to 256": "n256", "replay run": "replay", DEFAULT: ""}
 
 # Why a claim is not reproduced, in ten words at most. The README shows a reason only where that is the verdict.
 REASONS: dict[str, str] = {
@@ -75,7 +76,7 @@ def show(found: pd.DataFrame) -> object:
     shown = found[[*COLUMNS, "basis"]].rename(columns={"number": "its number"})
     shown = shown.drop(columns=[name for name in ("its number", "part", "basis") if not any(shown[name].fillna(""))])
     styler = shown.style.format("{:+.1%}", subset=["ours", "low", "high"], na_rep="").hide(axis="index")
-    both = '<a href="../figures/ledger.md">the ledger</a> has both runs'
+    both = '<a href="../figures/ledger.md">the ledger</a> has all runs'
     return styler.set_caption(f"Verdicts of this run. In the full run, with more problems, some change: {both}.")
 
 
@@ -132,7 +133,7 @@ def by_claim(figures: str | Path) -> str:
 
 
 def markdown(figures: str | Path, *, only: str = "") -> str:
-    """The whole ledger as a Markdown table: the rows of figures/full/, figures/replay/ and figures/ side by side.
+    """The whole ledger as a Markdown table: the rows of all RUNS side by side.
 
     A run has its columns where its folder has rows; the default run has them always. only: one run's name in RUNS; then
     the table has that run alone, and its links are those of a page in that run's folder.
@@ -172,16 +173,18 @@ Every part of every claim. Differences are in points of accuracy (claim 5: of th
 intervals over problems, widened so that all parts of a claim hold together. *Matched*: the embedded models were made to
 agree with the real experiment in this. *Predicted*: they were not. *Beyond the writeup*: a question of our own, whose
 rule was written down before it was asked. A verdict that begins with *comparison* is no claim: it is the same question,
-asked of another method. *Full run*: the part of `--profile full` that was run, [described here]({full}). *Default run*:
-500 problems, one seed, N to 64 (policy-s to 16); 100 problems where verifiers, lookahead or trained policies are
-compared (9a to 9c, 9i, the searches of 9k and 9n to 9p).
+asked of another method. *Full run*: `--profile full`, 3,000 problems, N to 64 ([how it was
+made]({up}figures/full/README.md)). *N to 256*: `--profile n256`, the first 1,000 of them ([how it was
+made]({up}figures/n256/README.md)). Both have five seeds at N = 4. *Default run*: 500 problems, one seed, N to 64
+(policy-s to 16). Where verifiers, lookahead or trained policies are compared (9a to 9c, 9i, the searches of 9k and 9n
+to 9p), there are 500 problems in the first two runs, and 100 in the default one.
 [The rules]({up}tts/companion/README.md) say what is computed, when a claim is reproduced, and where the writeup's
 numbers come from.
 """
 
 
 def write_pages(figures: str | Path) -> None:
-    """Write figures/ledger.md, with all runs side by side, and a ledger.md of their own for full/ and replay/.
+    """Write figures/ledger.md, with all RUNS side by side, and a ledger.md of its own for each run but the default.
 
     No page is written where there are no rows.
     """
@@ -191,8 +194,7 @@ def write_pages(figures: str | Path) -> None:
     if runs:
         pages[Path(figures)] = ("", "../")
     for folder, (only, up) in pages.items():
-        full = "README.md" if folder.name == "full" else f"{up}figures/full/README.md"
-        text = f"{ABOUT.format(up=up, full=full)}\n{markdown(figures, only=only)}\n"
+        text = f"{ABOUT.format(up=up)}\n{markdown(figures, only=only)}\n"
         (folder / "ledger.md").write_text(text, encoding="utf-8")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar
@@ -18,11 +19,8 @@ T = TypeVar("T")
 
 Parameters = dict[str, object]
 
-# A part of the full grid may differ from it in these: smaller N, fewer seeds, widths or problems of a section.
-PARTS = (
-    *("n_max", "n_seeds", "seeds_n_max", "second_n_max", "other_widths"),
-    *("verifier_problems", "verifier_n_max", "lookahead_problems", "lookaheads"),
-)
+# Profiles beside the default whose figures are committed, each profile's in a folder of its own below figures/.
+COMMITTED = ("full", "n256")
 
 # Names that parameters had before: profiles and --set may still use them.
 OLD_NAMES = {"width": "beam_width", "weaker_prm": "other_prms"}
@@ -149,8 +147,8 @@ def check_trained(given: Mapping[str, object]) -> None:
 def figures_folder(parameters: Mapping[str, object], *, profiles: Path | None = None) -> Path:
     """Where a notebook with these variables (its `globals()`) writes its figures.
 
-    Only a run with the parameters of the default profile writes the committed figures. The base is $TTS_FIGURES, or the
-    repository's figures/, or ./figures: default -> base, the `full` profile or a part of its grid (PARTS) -> base/full,
+    Only a run with all parameters of the default profile or of one in COMMITTED writes committed figures. The base is
+    $TTS_FIGURES, or the repository's figures/, or ./figures: default -> base, `full` -> base/full, `n256` -> base/n256,
     a replay of published completions -> base/replay, anything else -> base/local.
     """
     base = Path(os.environ.get("TTS_FIGURES") or (repository() or Path()) / "figures")
@@ -158,34 +156,20 @@ def figures_folder(parameters: Mapping[str, object], *, profiles: Path | None = 
 
 
 def figures_subfolder(parameters: Mapping[str, object], *, profiles: Path | None = None) -> str:
-    """The part of figures_folder below the base: empty, full, replay or local."""
+    """The part of figures_folder below the base: empty, a name in COMMITTED, replay or local."""
     if parameters.get("replay"):
         return "replay"
     default = load_profile("default", folder=profiles)
     if parameters.get("quantization") == "fp8":  # the one setting of the machine that moves numbers
         return "local"
     ours = {name: parameters[name] for name in default if name in parameters}
-    if all(value == default[name] for name, value in ours.items()):
+    if ours.items() <= default.items():
         return ""
-    try:
-        full = default | load_profile("full", folder=profiles)
-    except InputError:
-        return "local"
-    if all(value == full[name] for name, value in ours.items()):
-        return "full"
-    # A part of the grid is smaller in PARTS only and equals `full`, not the default, in some other parameter: five
-    # seeds of the default's 200 problems are not a part of it.
-    marked = any(value != default[name] for name, value in ours.items() if name not in PARTS)
-    return "full" if marked and all(_covers(full[name], value, name) for name, value in ours.items()) else "local"
-
-
-def _covers(whole: object, value: object, name: str) -> bool:
-    """Whether value equals the `full` profile's value of a parameter, or is a part of it where PARTS allows."""
-    if name not in PARTS or type(whole) is not type(value):
-        return value == whole
-    if isinstance(value, str):
-        return set(value.replace(",", " ").split()) <= set(whole.replace(",", " ").split())
-    return 1 <= value <= whole
+    for profile in COMMITTED:
+        with suppress(InputError):  # a repository may be without it
+            if ours.items() <= (default | load_profile(profile, folder=profiles)).items():
+                return profile
+    return "local"
 
 
 def store_folder(value: str = "store") -> Path:

@@ -70,7 +70,7 @@ class Job:
 
     @property
     def destination(self) -> str:
-        """The folder of its figures below figures/: "" for the committed run, else full, replay or local."""
+        """The folder of its figures below figures/: "" for the default run, else full, n256, replay or local."""
         return figures_subfolder(self.parameters)
 
     @property

@@ -5,8 +5,8 @@
 
 Each notebook runs in a fresh kernel of this Python (kernels.py), in build/PROFILE/. After a run with the parameters of
 the committed cells, the executed notebooks are copied to notebooks/ and their figures to figures/. A run with any other
-parameters leaves its notebooks in the build folder and copies its figures to figures/full/, replay/ or local/. The full
-grid takes hours, so figures/full/runs.csv records when, where and with which parameters each notebook last ran.
+parameters leaves its notebooks in the build folder and copies its figures to figures/full/, n256/, replay/ or local/.
+The first two take hours, so runs.csv beside their figures says when, where and with which parameters each notebook ran.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tts.answers.pool import usable_cores
 from tts.companion.forecast import Forecast
 from tts.companion.kernels import KEPT, NotebookFailedError, environment, run_notebooks
 from tts.companion.machine import ask_nvidia
-from tts.companion.parameters import notebooks, repository
+from tts.companion.parameters import COMMITTED, notebooks, repository
 from tts.companion.plan import Job, plan
 from tts.errors import EngineError, InputError, check_counts
 from tts.models.open import cpu_says, has_gpu
@@ -162,10 +162,10 @@ def keep(jobs: list[Job]) -> dict[str, int]:
         if not job.destination:
             job.source.write_text(canonical(job.built), encoding="utf-8")
     for folder in sorted({target.parent for target in made}):
-        if folder.name == "full":
-            note_runs(folder, [job for job in jobs if job.destination == "full"])
+        if folder.name in COMMITTED:
+            note_runs(folder, [job for job in jobs if job.destination == folder.name])
         gallery(folder, notebooks=notebooks(Path()))
-    if any(job.destination in ("", "full", "replay") for job in jobs):
+    if any(job.destination != "local" for job in jobs):
         write_pages("figures")
         if Path("README.md").exists():
             update_readme(Path("README.md"), "figures")

@@ -62,9 +62,12 @@ def named(table: pd.DataFrame | pd.Series, **labels: str) -> pd.DataFrame:
 
 def differences(parts: Mapping[object, Mapping[str, np.ndarray]]) -> pd.DataFrame:
     """Means of paired differences with their 95 % intervals, in words: row -> column -> (problems,)."""
-    text = "{:+.1%} [{:+.1%}, {:+.1%}]"
-    rows = {row: {name: text.format(*mean_interval(v)) for name, v in of.items()} for row, of in parts.items()}
-    return pd.DataFrame(rows).T
+    return pd.DataFrame({row: {name: difference(v) for name, v in of.items()} for row, of in parts.items()}).T
+
+
+def difference(values: np.ndarray) -> str:
+    """The mean of paired differences with its 95 % interval, in words; values: (problems,)."""
+    return "{:+.1%} [{:+.1%}, {:+.1%}]".format(*mean_interval(values))
 
 
 def folded(answer: object) -> HTML:
