@@ -62,12 +62,13 @@ def named(table: pd.DataFrame | pd.Series, **labels: str) -> pd.DataFrame:
 
 def differences(parts: Mapping[object, Mapping[str, np.ndarray]]) -> pd.DataFrame:
     """Means of paired differences with their 95 % intervals, in words: row -> column -> (problems,)."""
-    return pd.DataFrame({row: {name: difference(v) for name, v in of.items()} for row, of in parts.items()}).T
+    rows = {row: {name: interval(*mean_interval(v)) for name, v in of.items()} for row, of in parts.items()}
+    return pd.DataFrame(rows).T
 
 
-def difference(values: np.ndarray) -> str:
-    """The mean of paired differences with its 95 % interval, in words; values: (problems,)."""
-    return "{:+.1%} [{:+.1%}, {:+.1%}]".format(*mean_interval(values))
+def interval(mean: float, low: float, high: float) -> str:
+    """A difference and its interval as text, such as "+1.2% [-0.3%, +2.7%]"; all three in [-1, 1]."""
+    return f"{mean:+.1%} [{low:+.1%}, {high:+.1%}]"
 
 
 def folded(answer: object) -> HTML:

@@ -275,6 +275,32 @@ def panels(
     return fig
 
 
+def verifier_panels(leads: pd.DataFrame) -> Figure:
+    """Differences by verifier with error bars, a panel for each question, the weakest verifier at the left.
+
+    leads: columns question, verifier, method, accuracy, low, high: a method's accuracy minus that of what the question
+    compares it with, in [-1, 1]. Its verifiers stand in the order in which the table has them, the strongest first.
+    """
+    questions, verifiers = leads.question.unique(), list(leads.verifier.unique())[::-1]
+    methods = list(leads.method.unique())
+    fig, axes = plt.subplots(1, len(questions), figsize=(0.8 + 2.45 * len(questions), 3.2), sharey=True, squeeze=False)
+    for ax, question in zip(axes.flat, questions):
+        ax.axhline(0, color=GREY, lw=1.2, zorder=1)
+        here = leads[leads.question == question]
+        for i, method in enumerate(_in(here, methods)):
+            rows = here[here.method == method]
+            at = [verifiers.index(name) + 0.2 * (i - (here.method.nunique() - 1) / 2) for name in rows.verifier]
+            height, low, high = 100 * rows.accuracy, 100 * rows.low, 100 * rows.high
+            look = {**_look(method, None), "linestyle": "none"}
+            ax.errorbar(at, height, [height - low, high - height], capsize=3, elinewidth=1.2, zorder=4, **look)
+        ax.set_xticks(range(len(verifiers)), verifiers, rotation=25, ha="right", rotation_mode="anchor", fontsize=8)
+        ax.set_xlim(-0.5, len(verifiers) - 0.5)
+        ax.set_title(question.replace(", minus", ",\nminus"), fontsize=9)
+    axes[0, 0].set_ylabel("difference (points)")
+    _legend(fig, axes.flat, 4)
+    return fig
+
+
 def difficulty_panels(
     points: pd.DataFrame, *, overall: pd.DataFrame | None = None, writeup: pd.DataFrame | None = None
 ) -> Figure:
