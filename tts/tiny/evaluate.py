@@ -136,8 +136,22 @@ POLICY_LEGEND = (
     "level), 0.8 for the rest."
 )
 PRM_LEGEND = (
-    "First error and vanilla in per cent. within: mean over problems of the AUC of right against wrong solutions of "
-    "one problem; vanilla: accuracy of the best-scored of the solutions."
+    "On {problems} problems with {scored} samples of each policy, so it differs from tables with more. First error and "
+    "vanilla in per cent. within: mean over problems of the AUC of right against wrong solutions of one problem; "
+    "vanilla: accuracy of the best-scored of the solutions."
+)
+PLAYS = {
+    "policy-xs": "The policy that plays the 1B model.",
+    "policy-s": "The policy that plays the 3B model.",
+    "policy-m": "The policy that plays the 8B model.",
+    "policy-l": "The policy that plays the 70B model.",
+    "prm": "The mirror: it plays the writeup's 8B process reward model.",
+    "prm-strong": "A stronger verifier than the mirror, `prm`: the same training run later.",
+    "prm-weak": "A weaker verifier than the mirror, `prm`: the same training run earlier.",
+}
+PRM_ROLE = (
+    "A process reward model in the RLHFlow format: a user turn a step, then P(+) against P(-). `tts/tiny/README.md` "
+    "says how it was chosen and what its votes gain."
 )
 
 
@@ -150,22 +164,20 @@ def prm_command(name: str, facts: dict[str, object]) -> str:
     )
 
 
-def write_card(folder: Path, table: str, *, problems: int) -> None:
-    """The model card: what the model is, its table, how it was trained."""
+def write_card(folder: Path, table: str, *, problems: int, scored: int) -> None:
+    """The model card: what the model is, its table, how it was trained.
+
+    scored: solutions a problem that a reward model's table is of.
+    """
     facts = json.loads((folder / "training.json").read_text())
     policy = folder.name.startswith("policy-")
-    plays = {"xs": "1B", "s": "3B", "m": "8B", "l": "70B"}
-    role = (
-        f"The policy that plays the {plays[folder.name.removeprefix('policy-')]} model."
-        if policy
-        else "A process reward model in the RLHFlow format: a user turn a step, then P(+) against P(-)."
-    )
+    legend = POLICY_LEGEND if policy else PRM_LEGEND
     text = CARD.format(
         tag="text-generation" if policy else "process-reward-model",
         name=folder.name,
-        role=role,
+        role=" ".join(filter(None, (PLAYS.get(folder.name), not policy and PRM_ROLE))),
         table=table,
-        legend=(POLICY_LEGEND if policy else PRM_LEGEND).format(problems=problems, error=50 / problems**0.5),
+        legend=legend.format(problems=problems, scored=scored, error=50 / problems**0.5),
         facts="\n".join(f"| {key} | {value} |" for key, value in facts.items()),
         command=folder.name.replace("-", " ") if policy else prm_command(folder.name, facts),
     )
@@ -180,7 +192,7 @@ def main() -> None:
     parser.add_argument("--prms", nargs="*", default=("prm", "prm-strong", "prm-weak"))
     parser.add_argument("--samples", type=int, default=16, help="solutions a problem for the policies' table")
     parser.add_argument("--scored", type=int, default=8, help="of these, scored by the reward models")
-    parser.add_argument("--problems", type=int, default=500)
+    parser.add_argument("--problems", type=int, default=200)
     parser.add_argument("--models", type=Path, default=MODELS)
     parser.add_argument("--cards", choices=("policies", "prms", "all"), help="whose cards get the tables")
     parser.add_argument("--threads", type=int, default=1)
@@ -204,12 +216,11 @@ def main() -> None:
                 chosen = [i for i, p in enumerate(problems) if p.level == level]
                 rows = ([x[i] for i in chosen] for x in (problems, few, scores))
                 reward[name][f"{size}, level {level}"] = prm_table(*rows)
+    counts = {"problems": len(problems), "scored": args.scored}
     for size, row in policies.items() if args.cards in ("policies", "all") else ():
-        write_card(
-            args.models / f"policy-{size}", show(f"{args.split} split", {f"policy-{size}": row}), problems=len(problems)
-        )
+        write_card(args.models / f"policy-{size}", show(f"{args.split} split", {f"policy-{size}": row}), **counts)
     for name, rows in reward.items() if args.cards in ("prms", "all") else ():
-        write_card(args.models / name, show(f"{args.split} split", rows), problems=len(problems))
+        write_card(args.models / name, show(f"{args.split} split", rows), **counts)
     print("\n" + show("policy", policies))
     for name, rows in reward.items():
         print("\n" + show(f"{name}: policy", rows))
