@@ -353,7 +353,7 @@ def test_a_rival_of_unknown_size_has_none_in_the_row():
 
 def test_numbers_of_the_writeup_name_their_source():
     numbers = {name: claim.number for name, claim in ledger.CLAIMS.items() if claim.number}
-    assert numbers.keys() == {"1a", "1b", "2a", "2c", "2d", "3b", "6b", "8a", "8b"}
+    assert numbers.keys() == {"1a", "1b", "2a", "2c", "2d", "3b", "6a", "6b", "8a", "8b"}
     for number in numbers.values():
         assert any(source in number for source in (ledger.REGRADED, ledger.RERUN, ledger.GREEDY))
         assert "|" not in number, "it stands in a Markdown table"
@@ -462,7 +462,7 @@ def test_the_readme_has_one_row_a_claim(tmp_path, monkeypatch):
     assert table["2a"][3:] == ["not reproduced (1 of 2 parts)", "because"]
     assert table["6a"][3:] == ["reproduced (2 of 2 parts)", ""]
     assert table["6b"][2:] == ["", "not asked", ""]
-    assert "| ours (default run) |" in ledger_table.by_claim(tmp_path)
+    assert "| its number | ours | default run | why |" in ledger_table.by_claim(tmp_path)
 
 
 def test_questions_of_our_own_are_marked_and_hold_or_do_not(tmp_path):
@@ -494,11 +494,32 @@ def test_the_readme_prefers_the_full_run(tmp_path):
     for folder, n, claims in ((tmp_path, 64, ("4b", "6b")), (tmp_path / "full", 256, ("6b",))):
         tables = [ledger.rows(claim, {f"N = {n}": up}) for claim in claims]
         ledger_table.save(tables, notebook="06", folder=folder, mirrors=True)
+    ledger_table.save([ledger.rows("6b", {"N = 256": -up})], notebook="06", folder=tmp_path / "replay", mirrors=True)
     table = short(tmp_path)
-    assert table["6b"][2].endswith("], N = 256 (full run)")
+    assert table["6b"][2].endswith("], N = 256")
     assert f"({tmp_path.name}/full/10_all_methods.png)" in table["6b"][0]
-    assert table["4b"][2].endswith("], N = 64 (default run)")
-    assert "| ours |" in ledger_table.by_claim(tmp_path)
+    assert table["6b"][3:] == ["reproduced", "reproduced", ""]
+    assert table["4b"][2].endswith("], N = 64 (default run)"), "a number that is not the first run's says whose it is"
+    assert table["4b"][3:] == ["not asked", "not reproduced", ""]
+    assert "| its number | ours | full run | default run | why |" in ledger_table.by_claim(tmp_path), "no replay"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "shown"),
+    [
+        ("not reproduced", True),
+        ("does not hold", True),
+        ("no difference beyond 2 points", True),
+        ("too few problems to judge", False),
+        ("reproduced", False),
+        ("holds", False),
+    ],
+)
+def test_a_reason_stands_where_something_was_found_against_the_claim(verdict, shown, tmp_path, monkeypatch):
+    monkeypatch.setitem(ledger_table.REASONS, "3b", "because")
+    rows = ledger.rows("3b", {"N = 32": HALF}).assign(verdict=verdict)
+    ledger_table.save([rows], notebook="04", folder=tmp_path, mirrors=True)
+    assert short(tmp_path)["3b"][-1] == ("because" if shown else "")
 
 
 @pytest.mark.parametrize(

@@ -13,16 +13,18 @@ DEFAULT = "default run"
 # The runs whose figures are committed: as the table calls them -> folder below figures/.
 RUNS = {"full run": "full", "N to 256": "n256", "replay run": "replay", DEFAULT: ""}
 
-# Why a claim is not reproduced, in ten words at most. The README shows a reason only where that is the verdict.
+# Why a claim is not reproduced, in ten words at most. The README shows a reason only where the verdict is one of TOLD.
 REASONS: dict[str, str] = {
-    "3a": "with any verifier: 3.6 to 8 short (what we learned)",
+    "3a": "with exact too: a right step is not drawn (04)",
     "3b": "the verifier: with prm-strong it does (what we learned)",
     "6a": "with exact verifier it is, at 16 (what we learned)",
+    "7": "at 4 beam search is best nearly everywhere (07)",
     "8b": "right answers there, not picked (08)",
     "9e": "the PRM is ten times as large as the policy",
     "9h": "doubling N in one fifth halves it in two",
     "9j": "it tells less than the likelihood alone does",
 }
+TOLD = ("not reproduced", "does not hold", "no difference beyond 2 points")
 BEYOND = "beyond the writeup"
 
 # A claim with several parts says that all of them hold, so the first of these verdicts that a part has is the claim's.
@@ -94,42 +96,44 @@ def read(folder: str | Path) -> pd.DataFrame:
 
 
 def by_claim(figures: str | Path) -> str:
-    """The README's table: one row a claim, from figures/full/ where that has the claim, else from figures/.
+    """The README's table: one row a claim, with its number from the first of RUNS that has the claim, and all verdicts.
 
     A claim with several parts shows the last part that has the claim's verdict (WORST_FIRST), and says how many parts
-    have it. A claim of our own has a row only where it was asked.
+    have it. A run without a verdict has no column, and a claim of our own a row only where it was asked. Replays are
+    left out: the long table has them.
     """
-    folders = {name: Path(figures) / RUNS[name] for name in ("full run", DEFAULT)}
-    found = {name: read(folder) for name, folder in folders.items()}
-    shown, lines = set(), []
+    found = {run: read(Path(figures) / folder) for run, folder in RUNS.items() if folder != "replay"}
+    found = {run: rows for run, rows in found.items() if len(rows)}
+    table = [("the writeup", "its number", "ours", *found, "why")]
+    table.append(("---",) * len(table[0]))
     for claim, known in CLAIMS.items():
-        rows = pd.DataFrame()
-        for run in found:  # the run that is shown is the first that has the claim
-            rows = found[run][(found[run].claim == claim) & found[run].verdict.isin(WORST_FIRST)]
-            if len(rows):
-                break
+        of_run = {run: _deciding(rows[rows.claim == claim]) for run, rows in found.items()}
+        asked = [run for run in of_run if len(of_run[run][1])]
+        if not asked and known.beyond:
+            continue
+        says, ours, reason = f"{claim} {known.says}", "", ""
+        if asked:
+            run = asked[0]
+            verdict, deciding, _ = of_run[run]
+            row = deciding.iloc[-1]
+            link = "/".join(filter(None, (Path(figures).name, RUNS[run], f"{row.figure}.png")))
+            says, ours = f"[{claim}]({link}) {known.says}", f"{_points(row)}, {row.part}"
+            ours += f" ({run})" if run != next(iter(found)) else ""
+            reason = REASONS.get(claim, "") if verdict in TOLD else ""
         number = BEYOND if known.beyond else known.number.split(":")[0]  # how it was measured is in the long table
-        if rows.empty and known.beyond:
-            continue
-        if rows.empty:
-            lines.append((f"{claim} {known.says}", number, "", "not asked", ""))
-            continue
-        shown.add(run)
-        verdict = next(one for one in WORST_FIRST if one in set(rows.verdict))
-        deciding = rows[rows.verdict == verdict]
-        row = deciding.iloc[-1]
-        parts = f" ({len(deciding)} of {len(rows)} parts)" if len(rows) > 1 else ""
-        link = "/".join(filter(None, (Path(figures).name, RUNS[run], f"{row.figure}.png")))
-        reason = REASONS.get(claim, "") if verdict in ("not reproduced", "does not hold") else ""
-        ours = f"{_points(row)}, {row.part} ({run})"
-        lines.append((f"[{claim}]({link}) {known.says}", number, ours, verdict + parts, reason))
-    head = "ours"
-    if len(shown) == 1:  # then the head says which run it is
-        [run] = shown
-        head = f"ours ({run})"
-        lines = [(*line[:2], line[2].removesuffix(f" ({run})"), *line[3:]) for line in lines]
-    table = [("the writeup", "its number", head, "verdict", "why"), ("---",) * 5, *lines]
+        verdicts = [
+            f"{verdict} ({len(deciding)} of {parts} parts)" if parts > 1 else verdict
+            for verdict, deciding, parts in of_run.values()
+        ]
+        table.append((says, number, ours, *verdicts, reason))
     return "\n".join("| " + " | ".join(cells) + " |" for cells in table)
+
+
+def _deciding(rows: pd.DataFrame) -> tuple[str, pd.DataFrame, int]:
+    """A claim's verdict by all its parts in one run, the parts that have it, and how many parts were asked."""
+    rows = rows[rows.verdict.isin(WORST_FIRST)]
+    verdict = next((one for one in WORST_FIRST if one in set(rows.verdict)), "not asked")
+    return verdict, rows[rows.verdict == verdict], len(rows)
 
 
 def markdown(figures: str | Path, *, only: str = "") -> str:
