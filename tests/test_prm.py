@@ -278,7 +278,10 @@ def test_a_closed_scorer_loads_again_and_serves_another_loop(rlhflow):
     assert scored(scorer, ["a", "b"])[0][:1] == first[0]
 
 
-def test_many_random_solutions_batched_as_alone(rlhflow):
+@pytest.mark.parametrize("looked_at", [1024, 3])
+def test_many_random_solutions_batched_as_alone(rlhflow, monkeypatch, looked_at):
+    """Also where far more wait than are looked at for a batch."""
+    monkeypatch.setattr("tts.models.transformers_scorer.LOOKED_AT", looked_at)
     dice = random.Random(0)
     words = ["12", "+", "-", "=", "So", " the", "answer", "\n", " is", "$x$"]
     solutions = [
