@@ -464,6 +464,22 @@ def test_what_we_learned_of_difficulty():
     assert gain.tolist()[:2] + gain.tolist()[3:] == [-10, -16, 10, 7]
 
 
+def test_what_we_learned_of_verifiers():
+    gains = points("full/08_verifier_gains")
+    same = gains[gains.question == "N = 16, minus Best-of-N"]
+    names = {"exact": "exact", "prm-strong": "`prm-strong`", "prm": "`prm`, the mirror", "prm-weak": "`prm-weak`"}
+    assert set(same.verifier) == set(names)
+    for name, rows in same.groupby("verifier"):
+        rows = rows.set_index("method").loc[["beam_search", "dvts"]]
+        cells = [f"{100 * row.accuracy:+.1f} [{100 * row.low:.1f}, {100 * row.high:.1f}]" for row in rows.itertuples()]
+        assert re.search(rf"\| {re.escape(names[name])} \| [.\d]+ \| {re.escape(' | '.join(cells))} \|", learnt()), name
+    short = -100 * gains[gains.question == "3a: N = 4, minus Best-of-N at 16"].accuracy
+    assert f"stays {short.min():.1f} to {short.max():.0f} points behind Best-of-N at 16" in learnt()
+    exact = points("full/08_verifiers").set_index(["verifier", "of", "method", "n"]).accuracy["exact"]
+    percent = 100 * exact["coverage", "beam_search", 4], 100 * exact["accuracy", "best_of_n_weighted", 16]
+    assert "for {:.0f} % of the problems, and Best-of-N at 16 solves {:.0f} %".format(*percent) in learnt()
+
+
 def test_what_we_learned_of_the_smallest_budget():
     table = points("full/10_all_methods")
     for method, words in (
