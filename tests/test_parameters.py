@@ -2,10 +2,14 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from tts.companion import parameters
+from tts.companion.plan import read_parameters
 from tts.errors import InputError
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -159,3 +163,14 @@ def test_a_home_that_is_not_known_is_one_line(monkeypatch):
     monkeypatch.delenv("TTS_STORE")
     with pytest.raises(InputError, match="store: ~nobody-here/x begins with a home folder that is not known"):
         parameters.store_folder("~nobody-here/x")
+
+
+@pytest.mark.parametrize("run", parameters.COMMITTED)
+def test_every_notebook_of_a_committed_run_ran_with_the_profile_as_it_is(run):
+    default, profile = parameters.load_profile("default"), parameters.load_profile(run)
+    changed = {name: str(value) for name, value in profile.items() if value != default[name]}
+    runs = pd.read_csv(ROOT / "figures" / run / "runs.csv").set_index("notebook").parameters
+    assert [name[:2] for name in runs.index][:8] == [f"{number:02}" for number in range(1, 9)]
+    for notebook, said in runs.items():
+        its = read_parameters(ROOT / "notebooks" / f"{notebook}.ipynb")
+        assert dict(pair.split("=", 1) for pair in said.split(", ")) == {k: v for k, v in changed.items() if k in its}
