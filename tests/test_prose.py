@@ -445,7 +445,7 @@ def test_what_we_learned_has_the_ledgers_numbers():
         ("9d", "a token, N = 16"): "for free: {0:.1f} points [{1:.1f}, {2:.1f}] in a vote of 16",
         ("9i", "k = 2, N = 16"): "costs beam search {3:.1f} points [{5:.1f}, {4:.1f}] at N = 16",
         ("9n", "greedy"): "greedy decoding by {0:.1f} points [{1:.1f}, {2:.1f}]",
-        ("9o", "greedy"): "its plain samples: by {3:.1f} points [{5:.1f}, {4:.1f}]",
+        ("9o", "greedy"): "its right samples: by {3:.1f} points [{5:.1f}, {4:.1f}]",
         ("8b", ""): "11 times as large: {0:.1f} points [{1:.1f}, {2:.1f}] at N = 64",
         ("8a", ""): "can't be told apart: +{0:.1f} points [{1:.1f}, {2:.1f}]",
     }

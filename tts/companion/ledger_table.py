@@ -15,14 +15,14 @@ RUNS = {"full run": "full", "N to 256": "n256", "replay run": "replay", DEFAULT:
 
 # Why a claim is not reproduced, in ten words at most. The README shows a reason only where the verdict is one of TOLD.
 REASONS: dict[str, str] = {
-    "3a": "with exact too: a right step is not drawn (04)",
+    "3a": "with exact too: few draws a step (what we learned)",
     "3b": "the verifier: with prm-strong it does (what we learned)",
     "6a": "with exact verifier it is, at 16 (what we learned)",
-    "7": "at 4 beam search is best nearly everywhere (07)",
+    "7": "at 4 beam search is best in most quintiles (07)",
     "8b": "right answers there, not picked (08)",
     "9e": "the PRM is ten times as large as the policy",
-    "9h": "doubling N in one fifth halves it in two",
-    "9j": "it tells less than the likelihood alone does",
+    "9h": "to double N in one fifth, two must halve theirs",
+    "9j": "its AUC is below that of the likelihood alone",
 }
 TOLD = ("not reproduced", "does not hold", "no difference beyond 2 points")
 BEYOND = "beyond the writeup"
