@@ -10,7 +10,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from tts.plots.accuracy import accuracy_figure, choice_map, difficulty_bars, difficulty_panels, panels
+from tts.plots.accuracy import accuracy_figure, choice_map, difficulty_bars, difficulty_panels, panels, verifier_panels
 from tts.plots.saving import gallery, save_figure
 from tts.plots.style import GREY, STRATEGIES, label_right, log2_axis, style
 
@@ -247,6 +247,28 @@ def test_paired_differences_stand_below_and_take_the_intervals_from_the_curves()
     assert line.get_linestyle() == "None"
     assert [list(cap.get_ydata()) for cap in caps] == [pytest.approx([15, 35]), pytest.approx([30, 50])]
     assert list(below.lines[0].get_ydata()) == [0, 0]
+
+
+def test_differences_by_verifier_stand_in_a_panel_a_question():
+    """By hand: two verifiers, of which the second has no DVTS at N = 16."""
+    rows = [
+        ("N = 4, minus Best-of-N", "strong", "beam_search", 0.1, 0.05, 0.2),
+        ("N = 4, minus Best-of-N", "strong", "dvts", 0.3, 0.2, 0.4),
+        ("N = 16, minus Best-of-N", "strong", "dvts", 0.2, 0.1, 0.3),
+        ("N = 4, minus Best-of-N", "weak", "beam_search", -0.1, -0.3, 0.0),
+        ("N = 4, minus Best-of-N", "weak", "dvts", 0.0, -0.1, 0.1),
+    ]
+    columns = ["question", "verifier", "method", "accuracy", "low", "high"]
+    four, sixteen = verifier_panels(pd.DataFrame(rows, columns=columns)).axes
+    assert [ax.get_title() for ax in (four, sixteen)] == ["N = 4,\nminus Best-of-N", "N = 16,\nminus Best-of-N"]
+    assert [text.get_text() for text in four.get_xticklabels()] == ["strong", "weak"]
+    (beam, caps, _), (dvts, _, _) = four.containers
+    assert list(beam.get_xdata()) == pytest.approx([-0.1, 0.9])
+    assert list(beam.get_ydata()) == pytest.approx([10, -10])
+    assert [list(cap.get_ydata()) for cap in caps] == [pytest.approx([5, -30]), pytest.approx([20, 0])]
+    assert list(dvts.get_xdata()) == pytest.approx([0.1, 1.1]), "side by side"
+    [(alone, _, _)] = sixteen.containers
+    assert (list(alone.get_xdata()), list(alone.get_ydata())) == ([0], [20])
 
 
 def test_the_differences_of_one_n_stand_on_one_strip():

@@ -276,12 +276,12 @@ def panels(
 
 
 def verifier_panels(leads: pd.DataFrame) -> Figure:
-    """Differences by verifier with error bars, a panel for each question, the weakest verifier at the left.
+    """Differences by verifier with error bars, a panel for each question.
 
     leads: columns question, verifier, method, accuracy, low, high: a method's accuracy minus that of what the question
-    compares it with, in [-1, 1]. Its verifiers stand in the order in which the table has them, the strongest first.
+    compares it with, in [-1, 1]. The verifiers stand from left to right in the order of the table.
     """
-    questions, verifiers = leads.question.unique(), list(leads.verifier.unique())[::-1]
+    questions, verifiers = leads.question.unique(), list(leads.verifier.unique())
     methods = list(leads.method.unique())
     fig, axes = plt.subplots(1, len(questions), figsize=(0.8 + 2.45 * len(questions), 3.2), sharey=True, squeeze=False)
     for ax, question in zip(axes.flat, questions):
