@@ -519,7 +519,8 @@ def test_a_reason_stands_where_something_was_found_against_the_claim(verdict, sh
     monkeypatch.setitem(ledger_table.REASONS, "3b", "because")
     rows = ledger.rows("3b", {"N = 32": HALF}).assign(verdict=verdict)
     ledger_table.save([rows], notebook="04", folder=tmp_path, mirrors=True)
-    assert short(tmp_path)["3b"][-1] == ("because" if shown else "")
+    ledger_table.save([rows.assign(verdict="reproduced")], notebook="04", folder=tmp_path / "full", mirrors=True)
+    assert short(tmp_path)["3b"][-2:] == [verdict, "because" if shown else ""], "in any run"
 
 
 @pytest.mark.parametrize(

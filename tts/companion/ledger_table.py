@@ -13,8 +13,9 @@ DEFAULT = "default run"
 # The runs whose figures are committed: as the table calls them -> folder below figures/.
 RUNS = {"full run": "full", "N to 256": "n256", "replay run": "replay", DEFAULT: ""}
 
-# Why a claim is not reproduced, in ten words at most. The README shows a reason only where the verdict is one of TOLD.
+# Why a claim is not reproduced, in ten words at most. The README shows a reason where a run's verdict is one of TOLD.
 REASONS: dict[str, str] = {
+    "2c": "vanilla falls: the highest of many scores is overrated (03)",
     "3a": "with exact too: few draws a step (what we learned)",
     "3b": "the verifier: with prm-strong it does (what we learned)",
     "6a": "with exact verifier it is, at 16 (what we learned)",
@@ -114,12 +115,11 @@ def by_claim(figures: str | Path) -> str:
         says, ours, reason = f"{claim} {known.says}", "", ""
         if asked:
             run = asked[0]
-            verdict, deciding, _ = of_run[run]
-            row = deciding.iloc[-1]
+            row = of_run[run][1].iloc[-1]
             link = "/".join(filter(None, (Path(figures).name, RUNS[run], f"{row.figure}.png")))
             says, ours = f"[{claim}]({link}) {known.says}", f"{_points(row)}, {row.part}"
             ours += f" ({run})" if run != next(iter(found)) else ""
-            reason = REASONS.get(claim, "") if verdict in TOLD else ""
+            reason = REASONS.get(claim, "") if any(verdict in TOLD for verdict, *_ in of_run.values()) else ""
         number = BEYOND if known.beyond else known.number.split(":")[0]  # how it was measured is in the long table
         verdicts = [
             f"{verdict} ({len(deciding)} of {parts} parts)" if parts > 1 else verdict
