@@ -423,14 +423,30 @@ LEARNT = [
 ]
 
 
+# The same of the run in figures/n256.
+LEARNT_AT_256 = [
+    ("a vote reaches 42 %, weighted", "05_majority_voting", "majority", [42]),
+    ("weighted Best-of-N and DVTS 51 %,", "10_all_methods", "best_of_n_weighted", [51]),
+    ("weighted Best-of-N and DVTS 51 %, beam search 47 %.", "10_all_methods", "dvts", [51]),
+    ("beam search 47 %.", "10_all_methods", "beam_search", [47]),
+    ("goes on falling, to 30 %", "10_all_methods", "best_of_n_vanilla", [30]),
+    ("for 62 % of the problems from beam search", "10_coverage", "beam_search", [62]),
+    ("for 80 % from DVTS", "10_coverage", "dvts", [80]),
+    ("for 86 % from independent samples", "10_coverage", "pass_at_n", [86]),
+]
+
+
 def learnt():
     return re.sub(r"\s+", " ", (ROOT / "docs" / "what_we_learned.md").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize(("words", "name", "method", "ns", "percent"), LEARNT, ids=lambda value: str(value)[:20])
-def test_what_we_learned_has_the_full_runs_numbers(words, name, method, ns, percent):
+OF_RUN = [("full", *row) for row in LEARNT] + [("n256", *row[:3], [256], row[3]) for row in LEARNT_AT_256]
+
+
+@pytest.mark.parametrize(("run", "words", "name", "method", "ns", "percent"), OF_RUN, ids=lambda value: str(value)[:20])
+def test_what_we_learned_has_the_runs_numbers(run, words, name, method, ns, percent):
     assert words in learnt(), "the sentence was changed: change its check as well"
-    table = points(f"full/{name}")
+    table = points(f"{run}/{name}")
     found = at(table[table.panel == "accuracy"] if "panel" in table else table, method)
     assert [round(100 * found[n]) for n in ns] == percent
 
@@ -449,11 +465,23 @@ def test_what_we_learned_has_the_ledgers_numbers():
         ("8b", ""): "11 times as large: {0:.1f} points [{1:.1f}, {2:.1f}] at N = 64",
         ("8a", ""): "can't be told apart: +{0:.1f} points [{1:.1f}, {2:.1f}]",
     }
+    said |= {
+        (
+            "6b",
+            "N = 256",
+        ): "DVTS is {0:.1f} points [{1:.1f}, {2:.1f}] ahead of beam search, which stopped gaining at N = 64"
+    }
     for (claim, part), words in said.items():
-        rows = claim_rows(claim, run="full")
+        rows = claim_rows(claim, run="n256" if "256" in part else "full")
         row = rows[rows.part.str.contains(part, regex=False)].iloc[0]
         numbers = [100 * row.ours, 100 * row.low, 100 * row.high]
         assert words.format(*numbers, *(-number for number in numbers)) in learnt(), claim
+
+
+def test_what_we_learned_of_the_largest_budget():
+    table = points("n256/10_all_methods")
+    beam = at(table[table.panel == "accuracy"], "beam_search")
+    assert beam[4] < beam[16] < beam[64] > beam[256], "it stopped gaining at 64"
 
 
 def test_what_we_learned_of_difficulty():
