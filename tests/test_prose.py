@@ -338,7 +338,7 @@ STATEMENTS = [
     ("06", "there is a greedy point that is better and cheaper", greedy_better_and_cheaper),
     (
         "06",
-        "in the [full run](../figures/full/README.md) DVTS is 2.7 points ahead at N = 64, and [with N to 256](../figures/n256/README.md) 3.5",
+        "DVTS is 2.7 points ahead at N = 64, and [with N to 256](../figures/n256/README.md) 3.5",
         full_run_tells_dvts,
     ),
     ("06", "DVTS is at 97, 72 and 52 % in quintiles 1 to 3, where beam search is at 93, 62 and 47", trees_by_quintile),
