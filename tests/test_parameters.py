@@ -84,13 +84,12 @@ def test_without_other_profiles_every_change_is_local(folder):
 
 
 def test_folders_are_the_repositorys_whatever_the_working_directory(tmp_path, monkeypatch):
-    root = Path(__file__).parents[1]
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("TTS_FIGURES")
     monkeypatch.delenv("TTS_STORE")
-    assert parameters.figures_folder({}) == root / "figures"
-    assert parameters.store_folder() == root / "store"
-    assert parameters.store_folder("other/place") == root / "other" / "place"
+    assert parameters.figures_folder({}) == ROOT / "figures"
+    assert parameters.store_folder() == ROOT / "store"
+    assert parameters.store_folder("other/place") == ROOT / "other" / "place"
     assert parameters.store_folder(str(tmp_path)) == tmp_path
     monkeypatch.setenv("TTS_STORE", str(tmp_path / "named"))
     assert parameters.store_folder() == tmp_path / "named"

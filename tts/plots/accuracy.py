@@ -45,14 +45,17 @@ def draw_curves(
     places = _places(points, bars, apart, x)
     for method, rows in points.groupby("method", sort=False):
         look = _look(method, looks)
-        height, low, high = 100 * rows.accuracy, 100 * rows.low, 100 * rows.high
         if method in bars:
-            at = [places[method, value] for value in rows[x]]
-            ax.errorbar(at, height, [height - low, high - height], capsize=3, elinewidth=1.2, zorder=4, **look)
+            _error_bars(ax, [places[method, value] for value in rows[x]], rows, look)
         else:
-            ax.plot(rows[x], height, **look)
+            ax.plot(rows[x], 100 * rows.accuracy, **look)
             if bands is None or method in bands:
-                ax.fill_between(rows[x], low, high, color=look["color"], alpha=0.12, lw=0)
+                ax.fill_between(rows[x], 100 * rows.low, 100 * rows.high, color=look["color"], alpha=0.12, lw=0)
+
+
+def _error_bars(ax: Axes, at: Sequence[float], rows: pd.DataFrame, look: Mapping[str, object]) -> None:
+    height, low, high = 100 * rows.accuracy, 100 * rows.low, 100 * rows.high
+    ax.errorbar(at, height, [height - low, high - height], capsize=3, elinewidth=1.2, zorder=4, **look)
 
 
 def _in(points: pd.DataFrame, methods: Sequence[str]) -> list[str]:
@@ -287,12 +290,11 @@ def verifier_panels(leads: pd.DataFrame) -> Figure:
     for ax, question in zip(axes.flat, questions):
         ax.axhline(0, color=GREY, lw=1.2, zorder=1)
         here = leads[leads.question == question]
-        for i, method in enumerate(_in(here, methods)):
+        drawn = _in(here, methods)
+        for i, method in enumerate(drawn):
             rows = here[here.method == method]
-            at = [verifiers.index(name) + 0.2 * (i - (here.method.nunique() - 1) / 2) for name in rows.verifier]
-            height, low, high = 100 * rows.accuracy, 100 * rows.low, 100 * rows.high
-            look = {**_look(method, None), "linestyle": "none"}
-            ax.errorbar(at, height, [height - low, high - height], capsize=3, elinewidth=1.2, zorder=4, **look)
+            at = [verifiers.index(name) + 0.2 * (i - (len(drawn) - 1) / 2) for name in rows.verifier]
+            _error_bars(ax, at, rows, {**_look(method, None), "linestyle": "none"})
         ax.set_xticks(range(len(verifiers)), verifiers, rotation=25, ha="right", rotation_mode="anchor", fontsize=8)
         ax.set_xlim(-0.5, len(verifiers) - 0.5)
         ax.set_title(question.replace(", minus", ",\nminus"), fontsize=9)
