@@ -20,7 +20,7 @@ from tts.models.plan import Gpu
 from tts.problems import load_problems
 
 
-@pytest.mark.parametrize("name", ["n_max", "second_n_max", "verifier_n_max"])
+@pytest.mark.parametrize("name", ["n_max", "second_n_max", "verifier_n_max", "beyond_n_max"])
 def test_a_budget_below_that_of_the_smallest_search_is_named(name):
     with pytest.raises(InputError, match=f"^{name} is 3: the smallest budget of a search is 4$"):
         set_up(load_profile("default") | {name: 3})
@@ -90,6 +90,8 @@ def test_what_verifiers_are_compared_on():
         assert setup.compared["problems"] == setup.problems[:found]
         assert setup.compared["seeds"] == {5: given["n_max"]}
         assert setup.compared["search_n_max"] == given["verifier_n_max"]
+    del given["verifier_n_max"]  # as in the notebooks that go beyond the writeup
+    assert set_up(given | {"beyond_n_max": 4}).compared["search_n_max"] == 4
 
 
 def test_samples_of_baselines_are_scored_after_the_baseline_is_closed():
@@ -293,7 +295,7 @@ def test_labels_of_greedy_lines_say_how_large_a_baseline_is():
 
 def test_where_a_notebook_has_no_n_max_its_searches_limit_counts():
     given = {name: value for name, value in load_profile("default").items() if name not in ("n_max", "first_look")}
-    setup = set_up(given | {"engine": "transformers", "verifier_n_max": 20, "n_seeds": 1})
+    setup = set_up(given | {"engine": "transformers", "beyond_n_max": 20, "n_seeds": 1})
     assert (setup.budgets, setup.seeds) == ([4, 16], {0: 16})
 
 

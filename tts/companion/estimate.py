@@ -101,8 +101,8 @@ async def _beyond_the_writeup(setup: Setup) -> None:
     given = setup.parameters
     await setup.by_verifier()
     [first] = await setup.samples(prm=setup.prm)
-    await setup.sweep(search_n_max=given["verifier_n_max"])
-    few = first[first["index"] < min(given["verifier_n_max"], given["n_max"])]
+    await setup.sweep(search_n_max=given["beyond_n_max"])
+    few = first[first["index"] < min(given["beyond_n_max"], given["n_max"])]
     for prm in setup.other_prms:
         await collect.score(setup.problems, few, prm, setup.store)
     for k in lookaheads_of(given["lookaheads"]):

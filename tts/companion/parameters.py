@@ -127,7 +127,7 @@ def check_ranges(given: Mapping[str, object]) -> None:
     if "reduction" in given:
         reduce_scores([1.0], given["reduction"])
     Sampling(**{name: given[name] for name in ("temperature", "top_p", "max_tokens", "seed") if name in given})
-    searched = ("n_max", "second_n_max", "verifier_n_max") if "depth" in given else ("second_n_max", "verifier_n_max")
+    searched = ["second_n_max", "verifier_n_max", "beyond_n_max", *(["n_max"] if "depth" in given else [])]
     for name in searched:
         if given.get(name, 4) < 4:
             raise InputError(f"{name} is {given[name]}: the smallest budget of a search is 4")

@@ -368,7 +368,7 @@ class Setup:
         return {
             "problems": self.problems[: given["verifier_problems"]],
             "seeds": dict([next(iter(self.seeds.items()))]),
-            "search_n_max": given["verifier_n_max"],
+            "search_n_max": given.get("verifier_n_max") or given["beyond_n_max"],
         }
 
     async def looking_ahead(self, k: int) -> Sweep:
@@ -410,7 +410,7 @@ def set_up(
     given = MACHINE | {name: parameters[name] for name in known if name in parameters}
     check_ranges(given)
     sampling = Sampling(given["temperature"], given["top_p"], given["max_tokens"], given["seed"])
-    n_max = given.get("n_max") or powers_of_four(given["verifier_n_max"])[-1]
+    n_max = given.get("n_max") or powers_of_four(given["beyond_n_max"])[-1]
     seeds = seeds_to(
         n_max, seed=given["seed"], n_seeds=given.get("n_seeds", 1), seeds_n_max=given.get("seeds_n_max", n_max)
     )
