@@ -17,7 +17,7 @@ RUNS = {"full run": "full", "N to 256": "n256", "replay run": "replay", DEFAULT:
 REASONS: dict[str, str] = {
     "2c": "vanilla falls: the highest of many scores is overrated (03)",
     "3a": "with exact too: few draws a step (what we learned)",
-    "3b": "the verifier: with prm-strong it does (what we learned)",
+    "3b": "with prm-strong it does, at 64 (what we learned)",
     "6a": "with exact verifier it is, at 16 (what we learned)",
     "7": "at 4 beam search is best in most quintiles (07)",
     "8b": "right answers there, not picked (08)",
@@ -179,7 +179,7 @@ agree with the real experiment in this. *Predicted*: they were not. *Beyond the 
 rule was written down before it was asked. A verdict that begins with *comparison* is no claim: it is the same question,
 asked of another method. *Full run*: `--profile full`, 3,000 problems, N to 64 ([how it was
 made]({up}figures/full/README.md)). *N to 256*: `--profile n256`, the first 1,000 of them ([how it was
-made]({up}figures/n256/README.md)). Both have five seeds at N = 4. *Default run*: 500 problems, one seed, N to 64
+made]({up}figures/n256/README.md)). Both have five seeds to N = 16 and one beyond. *Default run*: 500 problems, one seed, N to 64
 (policy-s to 16). Where verifiers, lookahead or trained policies are compared (9a to 9c, 9i, the searches of 9k and 9n
 to 9p), there are 500 problems in the first two runs, and 100 in the default one.
 [The rules]({up}tts/companion/README.md) say what is computed, when a claim is reproduced, and where the writeup's
