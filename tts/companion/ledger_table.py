@@ -179,9 +179,9 @@ agree with the real experiment in this. *Predicted*: they were not. *Beyond the 
 rule was written down before it was asked. A verdict that begins with *comparison* is no claim: it is the same question,
 asked of another method. *Full run*: `--profile full`, 3,000 problems, N to 64 ([how it was
 made]({up}figures/full/README.md)). *N to 256*: `--profile n256`, the first 1,000 of them ([how it was
-made]({up}figures/n256/README.md)). Both have five seeds to N = 16 and one beyond. *Default run*: 500 problems, one seed, N to 64
-(policy-s to 16). Where verifiers, lookahead or trained policies are compared (9a to 9c, 9i, the searches of 9k and 9n
-to 9p), there are 500 problems in the first two runs, and 100 in the default one.
+made]({up}figures/n256/README.md)). Both have five seeds to N = 16 and one beyond. *Default run*: 500 problems, one
+seed, N to 64 (policy-s to 16). Where verifiers, lookahead or trained policies are compared (9a to 9c, 9i, the searches
+of 9k and 9n to 9p), there are 500 problems in the full run, and 100 in the default one.
 [The rules]({up}tts/companion/README.md) say what is computed, when a claim is reproduced, and where the writeup's
 numbers come from.
 """
