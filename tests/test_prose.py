@@ -477,6 +477,7 @@ def test_what_we_learned_has_the_ledgers_numbers():
         ("9i", "k = 2, N = 16"): "costs beam search {3:.1f} points [{5:.1f}, {4:.1f}] at N = 16",
         ("9n", "greedy"): "greedy decoding by {0:.1f} points [{1:.1f}, {2:.1f}]",
         ("9o", "greedy"): "its right samples: by {3:.1f} points [{5:.1f}, {4:.1f}]",
+        ("9p", "majority"): "in a vote of 16 it gains {3:.1f} points less [{5:.1f}, {4:.1f}] than from those",
         ("3b", "N = 32 (interpolated)"): "on all 3,000 problems {3:.1f} below at N = 32",
         ("8b", ""): "11 times as large: {0:.1f} points [{1:.1f}, {2:.1f}] at N = 64",
         ("6b", "N = 256"): "DVTS is {0:.1f} points [{1:.1f}, {2:.1f}] ahead of beam search, which stopped",
@@ -510,7 +511,13 @@ def test_what_we_learned_of_difficulty_without_labels():
     chosen, predicted, single = (at(table, name) for name in ("two folds", "predicted", "best single"))
     told = {n: [round(100 * (one[n] - single[n]), 1) for one in (chosen, predicted)] for n in (64, 16)}
     words = "gains {0} points [2.1, 5.4] over the best single method at N = 64, measured on problems that it was not "
-    words += "chosen on, and {2} at 16. With difficulty estimated by the verifier, without labels, {1} and {3} points"
+    words += (
+        "chosen on, and {2} at 16; at 4 next to nothing, where beam search alone is best. Difficulty is known here "
+    )
+    words += (
+        "from 256 further samples a problem and their labels. Estimated by the verifier instead, it gives {1} points "
+    )
+    words += "at 64 and {3} at 16."
     assert words.format(*told[64], *told[16]) in learnt()
 
 
