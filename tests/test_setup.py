@@ -27,9 +27,15 @@ def test_a_budget_below_that_of_the_smallest_search_is_named(name):
 
 
 def test_a_first_look_leaves_something_to_do():
-    for value, message in ((64, "first_look is 64: it must be below n_max, 64"), (0, "first_look is 0")):
-        with pytest.raises(InputError, match=message):
-            opened(first_look=value)
+    for changes, message in (
+        ({"first_look": 16}, "first_look is 16: it must be below 16, the largest N of samples "),
+        ({"beyond_n_max": 4}, "first_look is 4: it must be below 4, "),
+        ({"first_look": 9, "beyond_n_max": 15}, "first_look is 9: it must be below 8, "),
+        ({"first_look": 0}, "first_look is 0"),
+    ):
+        with pytest.raises(InputError, match=f"^{message}"):
+            opened(**changes)
+    assert opened(first_look=8, n_problems=10)
 
 
 def opened(**changes):
@@ -91,7 +97,7 @@ def test_what_verifiers_are_compared_on():
         assert setup.compared["seeds"] == {5: given["n_max"]}
         assert setup.compared["search_n_max"] == given["verifier_n_max"]
     del given["verifier_n_max"]  # as in the notebooks that go beyond the writeup
-    assert set_up(given | {"beyond_n_max": 4}).compared["search_n_max"] == 4
+    assert set_up(given | {"beyond_n_max": 8}).compared["search_n_max"] == 8
 
 
 def test_samples_of_baselines_are_scored_after_the_baseline_is_closed():

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar
 
+from tts.analysis.curves import powers_of_two
 from tts.errors import InputError, check_counts
 from tts.models.exact import EXACT
 from tts.policy import Sampling
@@ -131,8 +132,13 @@ def check_ranges(given: Mapping[str, object]) -> None:
     for name in searched:
         if given.get(name, 4) < 4:
             raise InputError(f"{name} is {given[name]}: the smallest budget of a search is 4")
-    if "first_look" in given and not given["first_look"] < given["n_max"]:
-        raise InputError(f"first_look is {given['first_look']}: it must be below n_max, {given['n_max']}")
+    if "first_look" in given:
+        largest = max(n for n in powers_of_two(given["n_max"]) if n <= given["beyond_n_max"])
+        if not given["first_look"] < largest:
+            raise InputError(
+                f"first_look is {given['first_look']}: it must be below {largest}, "
+                "the largest N of samples (1, 2, 4, ... n_max) up to beyond_n_max"
+            )
     if "probe" in given and given["probe"] > given["n_difficulty"]:
         raise InputError(f"probe is {given['probe']}: it must be at most n_difficulty, {given['n_difficulty']}")
 
