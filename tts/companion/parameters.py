@@ -9,7 +9,6 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeVar
 
-from tts.analysis.curves import powers_of_two
 from tts.errors import InputError, check_counts
 from tts.models.exact import EXACT
 from tts.policy import Sampling
@@ -133,6 +132,8 @@ def check_ranges(given: Mapping[str, object]) -> None:
         if given.get(name, 4) < 4:
             raise InputError(f"{name} is {given[name]}: the smallest budget of a search is 4")
     if "first_look" in given:
+        from tts.analysis.curves import powers_of_two  # with pandas and scipy, so not for every run_all.sh
+
         largest = max(n for n in powers_of_two(given["n_max"]) if n <= given["beyond_n_max"])
         if not given["first_look"] < largest:
             raise InputError(
