@@ -511,9 +511,9 @@ def test_what_we_learned_of_difficulty_without_labels():
     told = {n: [round(100 * (one[n] - single[n]), 1) for one in (chosen, predicted)] for n in (64, 16)}
     words = (
         "gains {0} points [2.1, 5.4] over the best single method at N = 64, measured on problems that it was not "
-        "chosen on, and {2} at 16; at 4 next to nothing, where beam search alone is best. Difficulty is known here from "
-        "256 further samples a problem and their labels. Estimated by the verifier instead, it gives {1} points at 64 and "
-        "{3} at 16."
+        "chosen on, and {2} at 16; at 4 next to nothing, where beam search alone is best. Difficulty is known here "
+        "from 256 further samples a problem and their labels. Estimated by the verifier instead, it gives {1} "
+        "points at 64 and {3} at 16."
     )
     assert words.format(*told[64], *told[16]) in learnt()
 
